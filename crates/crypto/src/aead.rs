@@ -1,0 +1,1 @@
+//! Data-channel ciphers.

@@ -1,0 +1,1 @@
+//! Authentication tokens of auth-gen-token.

@@ -1,0 +1,1 @@
+//! Replay window of the control channel.

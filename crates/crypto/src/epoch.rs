@@ -1,0 +1,1 @@
+//! Epoch keys of the data channel.

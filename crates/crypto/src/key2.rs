@@ -1,0 +1,1 @@
+//! The 256-byte key block and its slices.

@@ -1,0 +1,1 @@
+//! TLS 1.0 PRF and the key-method-2 key expansion.

@@ -1,0 +1,1 @@
+//! Secret bytes: wiped when dropped, never printed.

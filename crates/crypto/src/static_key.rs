@@ -1,0 +1,1 @@
+//! Static key files.

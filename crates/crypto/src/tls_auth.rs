@@ -1,0 +1,1 @@
+//! tls-auth: HMAC on control packets.

@@ -1,0 +1,1 @@
+//! tls-crypt: encrypted and authenticated control packets.

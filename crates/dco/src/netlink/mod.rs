@@ -1,0 +1,1 @@
+//! The DCO API as the kernel's generic-netlink messages, both directions.

@@ -1,0 +1,1 @@
+//! Compression framings of old peers: spoken and expanded, never applied.

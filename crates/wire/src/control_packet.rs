@@ -1,0 +1,1 @@
+//! Control packets: acks, message id, payload.

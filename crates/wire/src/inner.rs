@@ -1,0 +1,1 @@
+//! Headers of inner packets: IPv4, IPv6, TCP, UDP.

@@ -1,0 +1,1 @@
+//! Text messages of the control channel.

@@ -1,0 +1,1 @@
+//! The first byte of every packet: opcode and key id.

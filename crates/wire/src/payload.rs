@@ -1,0 +1,1 @@
+//! Special payloads of the data channel: keepalive ping and OCC.

@@ -1,0 +1,1 @@
+//! Peer information lines and IV_PROTO bits.

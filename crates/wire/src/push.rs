@@ -1,0 +1,1 @@
+//! Push replies and their option lines.

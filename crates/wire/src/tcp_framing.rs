@@ -1,0 +1,1 @@
+//! Length-prefixed packets in a TCP stream.
