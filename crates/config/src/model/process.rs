@@ -1,0 +1,109 @@
+//! Logging, privileges, daemon.
+
+use std::time::Duration;
+
+/// Where log lines go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Log {
+    /// Standard output, as stock.
+    #[default]
+    Stdout,
+    /// Standard error (`errors-to-stderr` sends only fatal ones there in stock).
+    Stderr,
+    /// A file, emptied at start.
+    File(String),
+    /// A file, appended to.
+    Append(String),
+    /// The system log, under this name.
+    Syslog(Option<String>),
+}
+
+/// `daemon`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// Name in the system log.
+    pub name: Option<String>,
+}
+
+/// `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusFile {
+    /// Path.
+    pub path: String,
+    /// How often it is written.
+    pub interval: Duration,
+    /// Format, 1 to 3.
+    pub version: u8,
+}
+
+/// `remap-usr1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemapUsr1 {
+    /// Read everything anew.
+    Hup,
+    /// Exit.
+    Term,
+}
+
+/// Logging, privileges, daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Go to the background.
+    pub daemon: Option<Daemon>,
+    /// Where log lines go.
+    pub log: Log,
+    /// Verbosity, 0 to 11 (1 by default).
+    pub verb: u8,
+    /// At most this many equal lines in a row; 0: no limit.
+    pub mute: u32,
+    /// No time before log lines.
+    pub suppress_timestamps: bool,
+    /// Seconds and microseconds, flags, then text.
+    pub machine_readable_output: bool,
+    /// Fatal errors go to standard error.
+    pub errors_to_stderr: bool,
+    /// Status file.
+    pub status: Option<StatusFile>,
+    /// Format of the status text also where no file is written, 1 to 3.
+    pub status_version: u8,
+    /// File to hold the process id.
+    pub pid_file: Option<String>,
+    /// User to become after start.
+    pub user: Option<String>,
+    /// Group to become after start.
+    pub group: Option<String>,
+    /// Directory to lock into after start.
+    pub chroot: Option<String>,
+    /// Working directory.
+    pub directory: Option<String>,
+    /// Scheduling priority change.
+    pub nice: Option<i32>,
+    /// Lock memory.
+    pub mlock: bool,
+    /// What SIGUSR1 becomes.
+    pub remap_usr1: Option<RemapUsr1>,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            daemon: None,
+            log: Log::Stdout,
+            verb: 1,
+            mute: 0,
+            suppress_timestamps: false,
+            machine_readable_output: false,
+            errors_to_stderr: false,
+            status: None,
+            status_version: 1,
+            pid_file: None,
+            user: None,
+            group: None,
+            chroot: None,
+            directory: None,
+            nice: None,
+            mlock: false,
+            remap_usr1: None,
+        }
+    }
+}
