@@ -1,0 +1,159 @@
+//! Network namespaces of a test's own.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::{Output, run};
+
+const SHORT: Duration = Duration::from_secs(10);
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A fresh network namespace with `lo` up. Dropping it kills what still runs inside and removes it.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+}
+
+impl Netns {
+    /// Makes a namespace named `ovpn-<pid>-<number>-<label>`.
+    ///
+    /// # Errors
+    /// Without the right to make namespaces (root).
+    pub fn new(label: &str) -> anyhow::Result<Self> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ovpn-{}-{number}-{label}", std::process::id());
+        run(Command::new("ip").args(["netns", "add", &name]), SHORT)?
+            .success()
+            .context("cannot make a network namespace (root is needed)")?;
+        let this = Self { name };
+        this.ip("link set lo up")?;
+        // IPv6 addresses are usable at once, not after duplicate address detection.
+        this.run("sysctl", &["-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0"])?;
+        Ok(this)
+    }
+
+    /// Its name, as `ip netns` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A command that will run inside.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// Runs a program inside to its end and returns its standard output.
+    ///
+    /// # Errors
+    /// When it fails or takes longer than 10 s.
+    pub fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
+        self.try_run(program, args, SHORT)?
+            .success()
+            .with_context(|| format!("{program} {} in {}", args.join(" "), self.name))
+    }
+
+    /// Runs a program inside to its end, at most for `limit`, whatever its exit status.
+    ///
+    /// # Errors
+    /// When it cannot be started or takes too long.
+    pub fn try_run(&self, program: &str, args: &[&str], limit: Duration) -> anyhow::Result<Output> {
+        run(self.command(program).args(args), limit)
+    }
+
+    /// Runs `ip` inside; `arguments` are split at white space.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn ip(&self, arguments: &str) -> anyhow::Result<String> {
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        run(Command::new("ip").args(["-n", &self.name]).args(&words), SHORT)?
+            .success()
+            .with_context(|| format!("ip {arguments} in {}", self.name))
+    }
+
+    /// Calls `f` on a new thread inside the namespace: sockets and devices it makes, and threads it starts, belong
+    /// there.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered or `f` panics.
+    pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        let handle = File::open(format!("/run/netns/{}", self.name))?;
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network))?;
+                    anyhow::Ok(f())
+                })
+                .join()
+                .map_err(|_| anyhow::anyhow!("panicked inside {}", self.name))?
+        })
+    }
+
+    /// The processes inside.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn pids(&self) -> anyhow::Result<Vec<i32>> {
+        let text = run(Command::new("ip").args(["netns", "pids", &self.name]), SHORT)?.success()?;
+        Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
+    }
+
+    /// Kills everything inside and waits until it is gone. A test's own threads inside (see [`enter`](Self::enter))
+    /// are spared.
+    fn kill_all(&self) {
+        let end = Instant::now() + Duration::from_secs(5);
+        let own = rustix::process::getpid();
+        while Instant::now() < end {
+            let Ok(pids) = self.pids() else { return };
+            let others: Vec<_> = pids
+                .into_iter()
+                .filter_map(rustix::process::Pid::from_raw)
+                .filter(|pid| *pid != own)
+                .collect();
+            if others.is_empty() {
+                return;
+            }
+            for pid in others {
+                // It may have ended meanwhile.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        self.kill_all();
+        // Nothing to be done when it fails: the name is unique, so nobody else is hurt.
+        let _ = run(Command::new("ip").args(["netns", "del", &self.name]), SHORT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Running;
+
+    #[test]
+    fn it_is_separate_and_goes_away() {
+        let ns = Netns::new("t").unwrap();
+        let name = ns.name().to_owned();
+        assert!(ns.ip("-o link show").unwrap().lines().count() == 1);
+        let inside = ns.enter(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
+        assert_ne!(inside, std::fs::read_link("/proc/thread-self/ns/net").unwrap());
+        let mut sleeper = Running::start(ns.command("sleep").arg("60")).unwrap();
+        drop(ns);
+        assert!(!std::path::Path::new("/run/netns").join(name).exists());
+        assert!(!sleeper.wait(Duration::from_secs(1)).unwrap().success());
+    }
+}
