@@ -6,7 +6,9 @@
 // Control channel.
 pub mod auth_token;
 pub mod control_replay;
+pub mod control_wrap;
 pub mod key2;
+pub mod pem;
 pub mod prf;
 pub mod secret;
 pub mod static_key;
