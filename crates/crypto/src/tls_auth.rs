@@ -65,7 +65,7 @@ impl AuthDigest {
     }
 
     /// Bytes of the digest.
-    pub fn len(self) -> usize {
+    pub fn output_len(self) -> usize {
         self.algorithm().digest_algorithm().output_len()
     }
 }
@@ -82,7 +82,7 @@ pub struct TlsAuthKeys {
 impl TlsAuthKeys {
     /// The keys for this direction.
     pub fn new(key: &StaticKey, direction: KeyDirection, digest: AuthDigest) -> Self {
-        let hmac_key = |slot| hmac::Key::new(digest.algorithm(), &key.hmac_slot(slot)[..digest.len()]);
+        let hmac_key = |slot| hmac::Key::new(digest.algorithm(), &key.hmac_slot(slot)[..digest.output_len()]);
         Self {
             send: hmac_key(direction.send()),
             receive: hmac_key(direction.receive()),
@@ -98,7 +98,7 @@ impl TlsAuthKeys {
 
     /// Bytes that wrapping adds to a packet.
     pub fn overhead(&self) -> usize {
-        self.digest.len() + ReplayId::LEN
+        self.digest.output_len() + ReplayId::LEN
     }
 
     /// The packet with this header, replay id and body.
@@ -120,7 +120,7 @@ impl TlsAuthKeys {
     /// Authenticates the packet. The replay id is returned unchecked.
     pub fn open(&self, packet: &[u8]) -> Result<Opened, UnwrapError> {
         let (header, rest) = ControlHeader::parse(packet)?;
-        let (tag, rest) = rest.split_at_checked(self.digest.len()).ok_or(UnwrapError::Truncated)?;
+        let (tag, rest) = rest.split_at_checked(self.digest.output_len()).ok_or(UnwrapError::Truncated)?;
         let (replay, body) = rest.split_first_chunk().ok_or(UnwrapError::Truncated)?;
         let mut mac = hmac::Context::with_key(&self.receive);
         mac.update(replay);
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(AuthDigest::from_name("sha256"), Some(AuthDigest::Sha256));
         assert_eq!(AuthDigest::from_name("RSA-SHA512"), Some(AuthDigest::Sha512));
         assert_eq!(AuthDigest::from_name("none"), None);
-        let lengths = AuthDigest::ALL.map(AuthDigest::len);
+        let lengths = AuthDigest::ALL.map(AuthDigest::output_len);
         assert_eq!(lengths, [20, 28, 32, 48, 64]);
     }
 }
