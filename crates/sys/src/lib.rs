@@ -1,5 +1,8 @@
-//! System interfaces: TUN devices, UDP with segmentation offload, waiting; the only crate with `unsafe` code.
+//! System interfaces: TUN devices, UDP with segmentation offload, netlink, waiting; the only crate with `unsafe` code.
 
+pub mod netlink;
+#[cfg(target_os = "linux")]
+pub mod netns;
 pub mod poll;
 pub mod tun;
 pub mod udp;
