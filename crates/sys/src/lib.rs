@@ -1,9 +1,11 @@
 //! System interfaces: TUN devices, UDP with segmentation offload, netlink, waiting; the only crate with `unsafe` code.
 
+pub mod background;
 pub mod netlink;
 #[cfg(target_os = "linux")]
 pub mod netns;
 pub mod poll;
+pub mod seqpacket;
 pub mod tun;
 pub mod udp;
 pub mod wake;
