@@ -1,3 +1,13 @@
 //! placeholder
 #![forbid(unsafe_code)]
+mod client {
+    pub(crate) mod remotes;
+}
+mod dns;
+mod environment;
+mod logging;
+mod routes;
+mod script;
+mod sd_notify;
+mod signal;
 fn main() {}
