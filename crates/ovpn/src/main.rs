@@ -6,8 +6,12 @@ mod client {
 mod dns;
 mod environment;
 mod logging;
+mod mss;
+mod port;
 mod routes;
 mod script;
 mod sd_notify;
 mod signal;
+mod sockets;
+mod version;
 fn main() {}

@@ -1,0 +1,202 @@
+//! Outside sockets: made, bound and connected as the configuration says, then handed to the data plane.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use ovpn_config::model::{Family, Transport};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// A UDP socket for reaching `remote`: of its family, bound to `local` (any address and an ephemeral port if `None`).
+///
+/// # Errors
+/// What the system said, e.g. that the local port is in use.
+pub(crate) fn udp_to(
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+    options: &Transport,
+) -> io::Result<OwnedFd> {
+    let any: IpAddr =
+        if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let local = local.unwrap_or(SocketAddr::new(any, 0));
+    let socket = Socket::new(Domain::for_address(remote), Type::DGRAM, Some(Protocol::UDP))?;
+    set_options(&socket, options)?;
+    socket.bind(&local.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A UDP socket that listens on `local`; an IPv6 wildcard takes IPv4 too unless `only_v6`.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn udp_listen(local: SocketAddr, only_v6: bool, options: &Transport) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    if local.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    set_options(&socket, options)?;
+    socket.bind(&local.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A listening TCP socket.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn tcp_listen(
+    local: SocketAddr,
+    only_v6: bool,
+    options: &Transport,
+) -> io::Result<tokio::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
+    if local.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.set_reuse_address(true)?;
+    set_options(&socket, options)?;
+    socket.bind(&local.into())?;
+    socket.listen(1024)?;
+    socket.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(socket.into())
+}
+
+/// A TCP connection to `remote`.
+///
+/// # Errors
+/// What the system said; `TimedOut` after `limit`.
+pub(crate) async fn tcp_connect(
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+    options: &Transport,
+    limit: Duration,
+) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
+    set_options(&socket, options)?;
+    if let Some(local) = local {
+        socket.set_reuse_address(true)?;
+        socket.bind(&local.into())?;
+    }
+    socket.set_nonblocking(true)?;
+    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+    let stream = tokio::time::timeout(limit, socket.connect(remote))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no connection within connect-timeout"))??;
+    tcp_accepted(stream)
+}
+
+/// Takes an accepted or connected stream out of the runtime.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn tcp_accepted(stream: tokio::net::TcpStream) -> io::Result<OwnedFd> {
+    stream.set_nodelay(true)?;
+    Ok(stream.into_std()?.into())
+}
+
+fn set_options(socket: &Socket, options: &Transport) -> io::Result<()> {
+    // Sizes are wishes: the system may grant less, and 0 means its own default.
+    if let Some(bytes) = options.rcvbuf.filter(|&bytes| bytes > 0) {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
+    if let Some(bytes) = options.sndbuf.filter(|&bytes| bytes > 0) {
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
+    if let Some(mark) = options.mark {
+        socket.set_mark(mark)?;
+    }
+    if let Some(device) = &options.bind_device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    Ok(())
+}
+
+/// The addresses of a host in the resolver's order, of the family asked for.
+///
+/// # Errors
+/// When the name has no such address, or the resolver fails.
+pub(crate) async fn resolve(host: &str, port: u16, family: Family) -> io::Result<Vec<SocketAddr>> {
+    let all = tokio::net::lookup_host((host, port)).await?;
+    let mut found = Vec::new();
+    for address in all {
+        let fits = match family {
+            Family::Any => true,
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+        };
+        if fits && !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    if found.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{host} has no address of the wanted family"),
+        ));
+    }
+    Ok(found)
+}
+
+/// The address to bind for `local HOST` and `lport`, of the remote's family.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) async fn local_address(
+    host: Option<&str>,
+    port: u16,
+    remote: SocketAddr,
+) -> io::Result<SocketAddr> {
+    match host {
+        Some(host) => {
+            let family = if remote.is_ipv4() { Family::V4 } else { Family::V6 };
+            let found = resolve(host, port, family).await?;
+            found.first().copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        }
+        None if remote.is_ipv4() => Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)),
+        None => Ok(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)),
+    }
+}
+
+/// An address as stock logs it: `[AF_INET]192.0.2.1:1194`.
+pub(crate) fn shown(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => format!("[AF_INET]{address}"),
+        SocketAddr::V6(address) => format!("[AF_INET6]{}:{}", address.ip(), address.port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn families_are_filtered() {
+        let v4 = resolve("127.0.0.1", 5, Family::Any).await.unwrap();
+        assert_eq!(v4, ["127.0.0.1:5".parse().unwrap()]);
+        assert!(resolve("127.0.0.1", 5, Family::V6).await.is_err());
+        assert_eq!(shown(v4[0]), "[AF_INET]127.0.0.1:5");
+        assert_eq!(shown("[::1]:5".parse().unwrap()), "[AF_INET6]::1:5");
+    }
+
+    #[tokio::test]
+    async fn tcp_connects_and_gives_up() {
+        let options = Transport::default();
+        let listener = tcp_listen("127.0.0.1:0".parse().unwrap(), false, &options).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connected, accepted) =
+            tokio::join!(tcp_connect(address, None, &options, Duration::from_secs(5)), listener.accept());
+        connected.unwrap();
+        tcp_accepted(accepted.unwrap().0).unwrap();
+        drop(listener);
+        assert!(tcp_connect(address, None, &options, Duration::from_secs(5)).await.is_err());
+    }
+
+    #[test]
+    fn udp_binds_in_the_family_of_the_remote() {
+        let options = Transport { rcvbuf: Some(100_000), ..Transport::default() };
+        udp_to("127.0.0.1:9".parse().unwrap(), None, &options).unwrap();
+        udp_listen("127.0.0.1:0".parse().unwrap(), false, &options).unwrap();
+    }
+}
