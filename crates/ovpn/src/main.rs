@@ -10,6 +10,7 @@ mod mss;
 mod port;
 mod routes;
 mod script;
+mod script_environment;
 mod sd_notify;
 mod signal;
 mod sockets;
