@@ -64,11 +64,8 @@ impl Tunnel {
         if config.device.ifconfig_noexec {
             return Ok(());
         }
-        let change = LinkChange {
-            up: Some(true),
-            mtu: Some(u32::from(config.device.mtu)),
-            ..LinkChange::default()
-        };
+        let change =
+            LinkChange { up: Some(true), mtu: Some(u32::from(config.device.mtu)), ..LinkChange::default() };
         self.net.link_change(self.index, &change).map_err(io::Error::other)?;
         tracing::info!("net_iface_mtu_set: mtu {} for {}", config.device.mtu, self.name);
         tracing::info!("net_iface_up: set {} up", self.name);
@@ -210,7 +207,11 @@ impl Tunnel {
     ///
     /// # Errors
     /// When the routing table cannot be read.
-    pub(crate) async fn situation(&self, config: &Config, server: Option<SocketAddr>) -> io::Result<Situation> {
+    pub(crate) async fn situation(
+        &self,
+        config: &Config,
+        server: Option<SocketAddr>,
+    ) -> io::Result<Situation> {
         let vpn_gateway = match (&config.routing.gateway, config.device.ifconfig) {
             (Some(Gateway::Host(RouteHost::Addr(ip))), _) => Some(*ip),
             (_, Some(Ifconfig::PointToPoint { remote, .. })) => Some(remote),
@@ -266,7 +267,10 @@ impl Tunnel {
             wishes,
             redirect,
             vpn_gateway,
-            vpn_gateway6: config.routing.gateway_ipv6.or(config.device.ifconfig_ipv6.map(|ifconfig| ifconfig.remote)),
+            vpn_gateway6: config
+                .routing
+                .gateway_ipv6
+                .or(config.device.ifconfig_ipv6.map(|ifconfig| ifconfig.remote)),
             metric: config.routing.metric,
             tunnel_has_ipv6: config.device.ifconfig_ipv6.is_some(),
             server,
