@@ -9,8 +9,14 @@
 //! Nothing here opens a file: a reader is passed in.
 #![forbid(unsafe_code)]
 
+pub mod diagnostic;
+pub mod lexer;
 pub mod model;
 pub mod source;
+pub mod statement;
+pub mod table;
 
+pub use diagnostic::{Class, Diagnostic};
 pub use model::Config;
 pub use source::{Place, SourceId, Sources, Span};
+pub use statement::{NoFiles, Parser, Reader};

@@ -43,6 +43,15 @@ impl Sources {
         SourceId(id)
     }
 
+    /// Forgets the text of lines `from..to` (indices from 0): nobody is to see a secret beside a message.
+    pub fn hide(&mut self, id: SourceId, from: usize, to: usize) {
+        if let Some(source) = self.0.get_mut(id.0 as usize) {
+            for line in source.lines.iter_mut().take(to).skip(from) {
+                line.clear();
+            }
+        }
+    }
+
     /// The name of a source, empty if unknown.
     #[must_use]
     pub fn name(&self, id: SourceId) -> &str {
