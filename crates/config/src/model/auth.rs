@@ -67,15 +67,6 @@ pub struct VerifyScript {
     pub method: VerifyMethod,
 }
 
-/// A stock authentication plugin that has an equivalent here. Without a working equivalent every login is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PluginKind {
-    /// openvpn-plugin-auth-pam.
-    Pam,
-    /// openvpn-auth-ldap.
-    Ldap,
-}
-
 /// User authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Auth {
@@ -89,8 +80,6 @@ pub struct Auth {
     pub static_challenge: Option<StaticChallenge>,
     /// Server: command that judges user and password.
     pub verify: Option<VerifyScript>,
-    /// Server: stock plugin that the file asks to judge user and password, with its arguments.
-    pub plugin: Option<(PluginKind, Vec<String>)>,
     /// Server: user and password may be missing.
     pub optional: bool,
     /// Server: the username becomes the common name.

@@ -14,6 +14,18 @@ pub enum DeviceKind {
     Null,
 }
 
+/// `data-plane`: which data plane is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataPlane {
+    /// The best that can carry this configuration.
+    #[default]
+    Auto,
+    /// The userspace engine.
+    Engine,
+    /// The kernel's driver, or nothing.
+    Kernel,
+}
+
 /// How addresses inside the tunnel relate to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topology {
@@ -94,6 +106,8 @@ pub struct Device {
     pub persist: bool,
     /// The file says `disable-dco`: the userspace data plane is used.
     pub disable_dco: bool,
+    /// Which data plane is asked for.
+    pub data_plane: DataPlane,
 }
 
 impl Default for Device {
@@ -112,6 +126,7 @@ impl Default for Device {
             txqueuelen: None,
             persist: false,
             disable_dco: false,
+            data_plane: DataPlane::Auto,
         }
     }
 }

@@ -30,15 +30,13 @@ mod tls;
 
 use std::collections::BTreeMap;
 
-pub use auth::{
-    Auth, AuthRetry, AuthToken, Credentials, PluginKind, StaticChallenge, VerifyMethod, VerifyScript,
-};
+pub use auth::{Auth, AuthRetry, AuthToken, Credentials, StaticChallenge, VerifyMethod, VerifyScript};
 pub use connection::{
     Connection, Family, HttpProxy, HttpProxyAuth, Local, MtuDiscovery, Protocol, Remote, SocksProxy,
     Transport,
 };
 pub use data::{AllowCompression, Cipher, Compression, Data, Fragment, MssFix, ReplayWindow};
-pub use device::{Device, DeviceKind, Ifconfig, IfconfigIpv6, Topology};
+pub use device::{DataPlane, Device, DeviceKind, Ifconfig, IfconfigIpv6, Topology};
 pub use management::{Management, ManagementAddress};
 pub use process::{Daemon, Log, Process, RemapUsr1, StatusFile};
 pub use pushed::{ClientOptions, Pushed};

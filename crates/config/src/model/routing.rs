@@ -247,6 +247,8 @@ pub struct Routing {
     pub redirect: Option<RedirectGateway>,
     /// Answer IPv6 packets from inside with "no route".
     pub block_ipv6: bool,
+    /// Let nothing leave outside the tunnel while it reconnects.
+    pub block_leaks: bool,
     /// Rules over the text of pushed options.
     pub pull_filters: Vec<PullFilter>,
     /// `dns`.
