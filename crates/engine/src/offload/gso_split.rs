@@ -202,7 +202,7 @@ mod tests {
         }
         let mut bytes = *b"anything at all";
         assert_eq!(collect(&VnetHdr::default(), &mut bytes).unwrap(), [b"anything at all".to_vec()]);
-        assert_eq!(collect(&VnetHdr::default(), &mut []).unwrap(), [vec![]]);
+        assert_eq!(collect(&VnetHdr::default(), &mut []).unwrap(), [Vec::<u8>::new()]);
     }
 
     #[test]
