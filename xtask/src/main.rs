@@ -30,6 +30,8 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     let result = match task.as_str() {
         "demo" => demo::demo(),
+        "demo-receive" => demo::receive(),
+        "demo-send" if rest.len() == 2 => demo::send(&rest[0], &rest[1]),
         "test" => test::test(&rest),
         "bench" => bench::bench(&rest),
         "stock" => stock::fetch().map(|dir| println!("stock releases are in {}", dir.display())),
