@@ -17,6 +17,8 @@ mod daemon;
 mod dns;
 mod environment;
 mod logging;
+#[allow(dead_code, unused_imports)] // wired up with the modes
+mod management;
 mod materials;
 mod mss;
 mod outcome;

@@ -78,13 +78,38 @@ enum Who {
 
 /// Name, who knows it, fewest parameters, line of help.
 const TABLE: &[(&str, Who, usize, &str)] = &[
-    ("auth-retry", Who::All, 0, "auth-retry [t]         : what to do after a failed login (none, nointeract, interact)"),
+    (
+        "auth-retry",
+        Who::All,
+        0,
+        "auth-retry [t]         : what to do after a failed login (none, nointeract, interact)",
+    ),
     ("bytecount", Who::All, 1, "bytecount n            : print bytes in and out every n seconds (0: never)"),
-    ("client-auth", Who::Server, 2, "client-auth CID KID    : accept a client; option lines follow, then END"),
+    (
+        "client-auth",
+        Who::Server,
+        2,
+        "client-auth CID KID    : accept a client; option lines follow, then END",
+    ),
     ("client-auth-nt", Who::Server, 2, "client-auth-nt CID KID : accept a client without option lines"),
-    ("client-deny", Who::Server, 3, "client-deny CID KID R [CR] : refuse a client, R for the log, CR for the client"),
-    ("client-kill", Who::Server, 1, "client-kill CID [M]    : end a client's connection, telling it M (RESTART)"),
-    ("client-pending-auth", Who::Server, 4, "client-pending-auth CID KID MSG TIMEOUT : the login goes on out of band"),
+    (
+        "client-deny",
+        Who::Server,
+        3,
+        "client-deny CID KID R [CR] : refuse a client, R for the log, CR for the client",
+    ),
+    (
+        "client-kill",
+        Who::Server,
+        1,
+        "client-kill CID [M]    : end a client's connection, telling it M (RESTART)",
+    ),
+    (
+        "client-pending-auth",
+        Who::Server,
+        4,
+        "client-pending-auth CID KID MSG TIMEOUT : the login goes on out of band",
+    ),
     ("cr-response", Who::Client, 1, "cr-response R          : answer to a challenge, base64"),
     ("echo", Who::All, 1, "echo [on|off] [N|all]  : like log, for echo lines"),
     ("env-filter", Who::Server, 0, "env-filter [level]     : leave out some of a client's environment"),
@@ -111,7 +136,12 @@ const TABLE: &[(&str, Who, usize, &str)] = &[
     ("test", Who::All, 1, "test n                 : print n lines"),
     ("username", Who::All, 2, "username TYPE U        : enter a user name"),
     ("verb", Who::All, 0, "verb [n]               : show or set the log verbosity"),
-    ("version", Who::All, 0, "version [n]            : show versions; n tells the version the program speaks"),
+    (
+        "version",
+        Who::All,
+        0,
+        "version [n]            : show versions; n tells the version the program speaks",
+    ),
 ];
 
 /// The text of `help`, without the final END.
@@ -219,7 +249,11 @@ impl Subscribe {
                 "all" => subscribe.show = Some(usize::MAX),
                 n => match n.parse() {
                     Ok(n) => subscribe.show = Some(n),
-                    Err(_) => return Err(format!("{name} parameter must be 'on' or 'off' or some number n or 'all'")),
+                    Err(_) => {
+                        return Err(format!(
+                            "{name} parameter must be 'on' or 'off' or some number n or 'all'"
+                        ));
+                    }
                 },
             }
         }
@@ -275,8 +309,10 @@ mod tests {
         for (name, who, needed, _) in TABLE {
             let mode = if *who == Who::Server { DaemonMode::Server } else { DaemonMode::Client };
             let filler = if *name == "remote" { "ACCEPT" } else { "1" };
-            let words: Vec<String> =
-                std::iter::once(*name).chain(std::iter::repeat_n(filler, *needed)).map(str::to_owned).collect();
+            let words: Vec<String> = std::iter::once(*name)
+                .chain(std::iter::repeat_n(filler, *needed))
+                .map(str::to_owned)
+                .collect();
             let parsed = Command::parse(&words, mode);
             assert!(parsed.is_ok(), "{words:?}: {parsed:?}");
         }

@@ -115,13 +115,15 @@ impl Conversation {
     /// A program has connected.
     pub(crate) fn open(shared: &Shared) -> (Self, Vec<Output>) {
         let mut this = Self { authenticated: shared.password.is_none(), ..Self::default() };
-        let greeting = if this.authenticated { this.greet(shared) } else { vec![Output::Prompt("ENTER PASSWORD:")] };
+        let greeting =
+            if this.authenticated { this.greet(shared) } else { vec![Output::Prompt("ENTER PASSWORD:")] };
         (this, greeting)
     }
 
     fn greet(&mut self, shared: &Shared) -> Vec<Output> {
         self.authenticated = true;
-        let hello = format!(">INFO:OpenVPN Management Interface Version {VERSION} -- type 'help' for more info");
+        let hello =
+            format!(">INFO:OpenVPN Management Interface Version {VERSION} -- type 'help' for more info");
         std::iter::once(hello).chain(shared.pending.clone()).map(Output::Line).collect()
     }
 
@@ -140,9 +142,9 @@ impl Conversation {
             self.collecting = Some((cid, kid, options));
             return Vec::new();
         }
-        let words = match lexer::split_words(line) {
-            Ok(words) if words.is_empty() => return Vec::new(),
-            Ok(words) => words,
+        let words = match lexer::tokens(line) {
+            Ok(tokens) if tokens.is_empty() => return Vec::new(),
+            Ok(tokens) => tokens.into_iter().map(|token| token.text).collect::<Vec<_>>(),
             Err(error) => return vec![Output::Line(format!("ERROR: {error}"))],
         };
         match Command::parse(&words, shared.mode) {

@@ -157,7 +157,10 @@ mod tests {
             state: TunnelState::Connected,
             ..assign
         };
-        assert_eq!(connected.to_string(), "1795307097,CONNECTED,SUCCESS,10.77.0.2,192.0.2.1,1194,,,fd77::1000");
+        assert_eq!(
+            connected.to_string(),
+            "1795307097,CONNECTED,SUCCESS,10.77.0.2,192.0.2.1,1194,,,fd77::1000"
+        );
         let server = Tunnel {
             detail: "SUCCESS".into(),
             tunnel_v4: Some([10, 77, 0, 1].into()),
