@@ -175,7 +175,8 @@ fn replay(name: &str, keys: &Keys, carrier: Option<&ServerKey>) -> Vec<(Directio
 #[derive(Default)]
 struct Said {
     client_info: Vec<PeerInfo>,
-    credentials: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    usernames: Vec<Option<Vec<u8>>>,
+    passwords: Vec<Option<Vec<u8>>>,
     to_server: Vec<Message>,
     to_client: Vec<Message>,
 }
@@ -191,8 +192,8 @@ fn plaintext(name: &str) -> Said {
                 let message = ClientKeyMethod::parse(&bytes).unwrap();
                 let strings = message.strings;
                 said.client_info.push(PeerInfo::parse(strings.peer_info.unwrap_or_default()));
-                said.credentials
-                    .push((strings.username.map(<[u8]>::to_vec), strings.password.map(<[u8]>::to_vec)));
+                said.usernames.push(strings.username.map(<[u8]>::to_vec));
+                said.passwords.push(strings.password.map(<[u8]>::to_vec));
                 (strings.options.to_vec(), message.to_vec().unwrap())
             } else {
                 let message = ServerKeyMethod::parse(&bytes).unwrap();
@@ -245,7 +246,8 @@ fn tls_auth_with_password_and_token() {
     let keys = Keys { server: wrap(KeyDirection::Normal), client: wrap(KeyDirection::Inverse) };
     replay("b-tls-auth-udp", &keys, None);
     let said = plaintext("b-tls-auth-udp");
-    assert_eq!(said.credentials[0], (Some(b"alice".to_vec()), Some(b"wonderland".to_vec())));
+    assert_eq!(said.usernames[0], Some(b"alice".to_vec()));
+    assert_eq!(said.passwords[0], Some(b"wonderland".to_vec()));
     assert_eq!(said.client_info[0].get("UV_ASSET"), Some("4711"));
 
     let options = pushed(&said);
