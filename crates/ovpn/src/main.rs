@@ -29,6 +29,8 @@ mod routes;
 mod script;
 mod script_environment;
 mod sd_notify;
+#[allow(dead_code)]
+mod server;
 mod signal;
 mod sockets;
 mod tunnel;

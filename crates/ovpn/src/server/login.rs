@@ -146,8 +146,12 @@ mod tests {
     use super::*;
 
     const NOW: i64 = 1_795_307_100;
-    const SHOWN: Shown<'_> =
-        Shown { common_name: "client1", chain: &[[1; 32]], credentials: Some(("al ice", "pw")), too_long: false };
+    const SHOWN: Shown<'_> = Shown {
+        common_name: "client1",
+        chain: &[[1; 32]],
+        credentials: Some(("al ice", "pw")),
+        too_long: false,
+    };
     const RULES: Rules<'_> =
         Rules { passwords: true, optional: false, username_as_common_name: false, tokens: None };
 
@@ -181,7 +185,10 @@ mod tests {
         assert_eq!(identity(login(SHOWN, rules)).common_name, "al ice");
         assert_eq!(identity(login(SHOWN, RULES)).common_name, "client1");
         let long = "x".repeat(65);
-        assert!(matches!(login(Shown { credentials: Some((&long, "pw")), ..SHOWN }, rules), Login::Reject { .. }));
+        assert!(matches!(
+            login(Shown { credentials: Some((&long, "pw")), ..SHOWN }, rules),
+            Login::Reject { .. }
+        ));
     }
 
     #[test]

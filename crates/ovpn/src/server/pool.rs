@@ -165,7 +165,9 @@ impl AddressPool {
                 continue;
             };
             match self.entries.get_mut(handle as usize) {
-                Some(entry) if entry.common_name.is_none() => entry.common_name = Some(common_name.to_owned()),
+                Some(entry) if entry.common_name.is_none() => {
+                    entry.common_name = Some(common_name.to_owned())
+                }
                 _ => problems.push(format!("line {}: the address is another client's already", index + 1)),
             }
         }

@@ -186,7 +186,8 @@ impl Table {
             if index > 0 {
                 self.text.push(self.separator);
             }
-            self.text.extend(field.chars().map(|c| if c == self.separator || c.is_control() { '_' } else { c }));
+            self.text
+                .extend(field.chars().map(|c| if c == self.separator || c.is_control() { '_' } else { c }));
         }
         self.text.push('\n');
     }
