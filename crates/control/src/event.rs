@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::{Cipher, Credentials, Failure, PeerChain};
+use ovpn_crypto::tls_crypt_v2::Metadata;
+use ovpn_wire::message::{AuthFailed, Restart};
 use ovpn_wire::opcode::KeyId;
+use ovpn_wire::peer_info::PeerInfo;
+
+use crate::{Cipher, Credentials, Failure, PeerChain};
 
 /// Something the owner of a session must know or do, in the order it happened.
 #[derive(Debug)]
@@ -20,8 +24,8 @@ pub enum Event {
         tls: TlsFacts,
         /// The peer's options string, for warnings about differences.
         remote_options: String,
-        /// The peer-info lines of the peer, as it sent them.
-        peer_info: String,
+        /// The peer's lines about itself.
+        peer_info: PeerInfo,
     },
     /// Server: decide with [`auth_accept`](crate::Session::auth_accept),
     /// [`auth_reject`](crate::Session::auth_reject) or [`auth_pending`](crate::Session::auth_pending).
@@ -56,13 +60,13 @@ pub enum Event {
     /// The session can carry data: the first key is installed.
     Established(Negotiated),
     /// Client: the server refused the login.
-    AuthFailed(AuthFailure),
+    AuthFailed(AuthFailed),
     /// Client: the login goes on out of band; push requests continue for this long.
     AuthPending {
         /// How long the server is willing to wait.
         timeout: Duration,
-        /// Further keywords.
-        keywords: Vec<String>,
+        /// Further keywords, as they stand.
+        keywords: String,
     },
     /// Client: text for the user interface, without its `INFO,` or `INFO_PRE,`.
     Info {
@@ -74,9 +78,9 @@ pub enum Event {
     /// Server: the client's answer to a CR_TEXT challenge, base64 as sent.
     CrResponse(String),
     /// Client: reconnect.
-    Restart(RestartFlags),
-    /// Client: stop for good.
-    Halt(RestartFlags),
+    Restart(Restart),
+    /// Client: stop for good; the text may say why.
+    Halt(String),
     /// The peer says it goes away.
     Exit,
     /// The session is over; nothing more comes.
@@ -187,14 +191,14 @@ pub struct AuthRequest {
     pub too_long: bool,
     /// The certificate chain, leaf first.
     pub chain: Option<PeerChain>,
-    /// Peer-info lines, `NAME=value` each ended by a newline, control characters replaced.
-    pub peer_info: String,
+    /// The client's lines about itself.
+    pub peer_info: PeerInfo,
     /// The client's options string.
     pub remote_options: String,
     /// Facts about the TLS session.
     pub tls: TlsFacts,
-    /// tls-crypt-v2: metadata of the client's key (type byte and data), for `tls-crypt-v2-verify`.
-    pub wrapped_key_metadata: Option<Vec<u8>>,
+    /// tls-crypt-v2: metadata of the client's key, for `tls-crypt-v2-verify`.
+    pub wrapped_key_metadata: Option<Metadata>,
 }
 
 /// What the log and the environment say about a TLS session.
@@ -206,51 +210,4 @@ pub struct TlsFacts {
     pub suite: String,
     /// The key exchange group, e.g. `X25519MLKEM768`.
     pub group: String,
-}
-
-/// The server's AUTH_FAILED, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuthFailure {
-    /// Wrong credentials or an expired token; the reason may be empty.
-    Refused {
-        /// The server's reason text.
-        reason: String,
-    },
-    /// A dynamic challenge: `CRV1:flags:state_id:user_b64:text`, as sent.
-    Challenge {
-        /// The whole text.
-        text: String,
-    },
-    /// Come back later.
-    Temporary {
-        /// Wait at least this long.
-        backoff: Option<Duration>,
-        /// Which remote to try next.
-        advance: Advance,
-        /// The server's reason text.
-        reason: String,
-    },
-}
-
-/// Where a client turns after a temporary failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Advance {
-    /// The same address again.
-    No,
-    /// The next address of the remote.
-    #[default]
-    Address,
-    /// The next remote.
-    Remote,
-}
-
-/// RESTART and HALT.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RestartFlags {
-    /// `P`: keep the cached username and password.
-    pub preserve_credentials: bool,
-    /// `N`: go to the next remote.
-    pub next_remote: bool,
-    /// Text for the user.
-    pub text: String,
 }

@@ -75,6 +75,8 @@ pub enum DropReason {
     RateLimited,
     /// A tls-crypt-v2 client key that this server did not make.
     BadClientKey,
+    /// A tls-crypt-v2 client key older than `tls-crypt-v2-max-age` allows, or without a date.
+    ClientKeyTooOld,
     /// A tls-crypt-v2 client without early negotiation where `force-cookie` demands it.
     CookieRequired,
     /// The session is over.
@@ -83,7 +85,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, for counters and documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::Opcode,
         Self::Unauthentic,
@@ -96,6 +98,7 @@ impl DropReason {
         Self::BadCookie,
         Self::RateLimited,
         Self::BadClientKey,
+        Self::ClientKeyTooOld,
         Self::CookieRequired,
         Self::Closed,
     ];
@@ -115,6 +118,7 @@ impl DropReason {
             Self::BadCookie => "bad-cookie",
             Self::RateLimited => "rate-limited",
             Self::BadClientKey => "bad-client-key",
+            Self::ClientKeyTooOld => "client-key-too-old",
             Self::CookieRequired => "cookie-required",
             Self::Closed => "closed",
         }
@@ -144,6 +148,9 @@ impl DropReason {
             Self::BadClientKey => {
                 "tls-crypt-v2 client key that was not made with this server's key: make the client a new key with \
                  this server's tls-crypt-v2 key"
+            }
+            Self::ClientKeyTooOld => {
+                "tls-crypt-v2 client key older than tls-crypt-v2-max-age allows: make the client a new one"
             }
             Self::CookieRequired => "tls-crypt-v2 client too old for cookies, which force-cookie demands",
             Self::Closed => "packet for a session that is over",

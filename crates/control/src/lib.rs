@@ -25,12 +25,17 @@
 //! | `negotiation` | ciphers and protocol flags, in all three roles |
 #![forbid(unsafe_code)]
 
+mod association;
 mod certificate;
 mod cipher;
+mod endpoint;
 mod event;
+mod exchange;
 mod failure;
+mod negotiation;
 mod params;
 mod random;
+mod session;
 mod time;
 mod tls;
 mod verify;
@@ -40,16 +45,18 @@ pub mod reliable;
 
 pub use certificate::{CertificateFacts, PeerChain};
 pub use cipher::{Cipher, UnknownCipher};
+pub use endpoint::{Accepted, Answer, Endpoint, InitialRate};
 pub use event::{
-    AuthCause, AuthFailure, AuthId, AuthRequest, DataFormat, DataKey, DataKeyDirection, Event, KeySlot,
-    Negotiated, PushReply, RestartFlags, TlsFacts,
+    AuthCause, AuthId, AuthRequest, DataFormat, DataKey, DataKeyDirection, Event, KeySlot, Negotiated,
+    PushReply, TlsFacts,
 };
 pub use failure::{DropReason, Failure, FailureKind};
 pub use params::{
-    ClientParams, Credentials, Features, Link, OptionsString, P2pParams, P2pTls, PullAction, PullFilter,
+    ClientParams, Credentials, Features, Link, LocalOptions, P2pParams, P2pTls, PullAction, PullFilter,
     ServerParams, SessionParams, Timing,
 };
 pub use random::{Random, SystemRandom};
+pub use session::{PendingAuth, Push, Reject, Session};
 pub use time::Now;
 pub use tls::{
     Identity, TlsClient, TlsConfigError, TlsOptions, TlsServer, TlsVersion, VerifyClientCert,

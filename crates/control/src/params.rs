@@ -105,15 +105,11 @@ impl Default for Features {
 /// What the options string ("OCC") says about this side. Peers only warn about differences; two of them read
 /// `cipher` and `comp-lzo` out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OptionsString {
-    /// `tun` or `tap`.
-    pub dev_type: String,
+pub struct LocalOptions {
     /// `tun-mtu` in bytes.
     pub tun_mtu: u16,
-    /// `ifconfig A B` as the peer would write it (point-to-point only).
-    pub ifconfig: Option<String>,
-    /// Compression framing is on.
-    pub comp_lzo: bool,
+    /// Point-to-point only: the peer's and the own tunnel address, in this order.
+    pub ifconfig: Option<(String, String)>,
     /// `keydir 0` or `1` of tls-auth.
     pub keydir: Option<u8>,
     /// The `cipher` to name, as an OpenSSL name; `None` leaves it out.
@@ -124,13 +120,11 @@ pub struct OptionsString {
     pub tls_auth: bool,
 }
 
-impl Default for OptionsString {
+impl Default for LocalOptions {
     fn default() -> Self {
         Self {
-            dev_type: "tun".into(),
             tun_mtu: 1500,
             ifconfig: None,
-            comp_lzo: false,
             keydir: None,
             cipher: None,
             auth: "SHA1".into(),
@@ -146,6 +140,8 @@ pub struct SessionParams {
     pub wrapping: Wrapping,
     /// The transport.
     pub link: Link,
+    /// `replay-window N SECONDS` for wrapped control packets.
+    pub replay_window: (u32, u64),
     /// Timers.
     pub timing: Timing,
     /// `max-packet-size`: the largest IP packet that carries a control packet, bytes. 1250.
@@ -157,7 +153,7 @@ pub struct SessionParams {
     /// What is offered.
     pub features: Features,
     /// The options string.
-    pub options: OptionsString,
+    pub options: LocalOptions,
 }
 
 impl SessionParams {
@@ -166,12 +162,13 @@ impl SessionParams {
         Self {
             wrapping,
             link,
+            replay_window: (64, 15),
             timing: Timing::default(),
             max_packet_size: 1250,
             data_ciphers: Cipher::DEFAULT.to_vec(),
             data_ciphers_fallback: None,
             features: Features::default(),
-            options: OptionsString::default(),
+            options: LocalOptions::default(),
         }
     }
 }

@@ -1,0 +1,295 @@
+//! Ciphers and protocol features, in the three roles.
+//!
+//! | style | who decides |
+//! |---|---|
+//! | pull | the client announces, the server chooses and pushes, the client checks |
+//! | point-to-point | both announce, both compute the same result |
+//!
+//! Source: OpenVPN, "Negotiation of ciphers and protocol features".
+
+use ovpn_crypto::key2::{P2P_FALLBACK_PEER_ID, TlsRole, p2p_peer_id};
+use ovpn_wire::key_method::options_cipher;
+use ovpn_wire::peer_info::{IvProto, PeerInfo};
+
+use crate::exchange::RemoteHello;
+use crate::params::{Features, SessionParams};
+use crate::{Cipher, DataFormat, Failure, FailureKind, Negotiated};
+
+/// The 24-bit peer id that means "none".
+const NO_PEER_ID: u32 = 0xFF_FFFF;
+
+/// What a pulling client announces.
+pub(crate) fn client_proto(features: &Features) -> IvProto {
+    let mut proto = IvProto::DATA_V2
+        | IvProto::REQUEST_PUSH
+        | IvProto::AUTH_PENDING_KEYWORDS
+        | IvProto::AUTH_FAILED_TEMP
+        | IvProto::DNS_OPTION
+        | shared_proto(features);
+    if features.push_update {
+        proto |= IvProto::PUSH_UPDATE;
+    }
+    proto
+}
+
+/// What a point-to-point peer announces.
+pub(crate) fn p2p_proto(features: &Features) -> IvProto {
+    IvProto::DATA_V2 | IvProto::P2P_NCP | shared_proto(features)
+}
+
+fn shared_proto(features: &Features) -> IvProto {
+    let mut proto = IvProto::NONE;
+    for (on, bit) in [
+        (features.tls_ekm, IvProto::TLS_KEY_EXPORT),
+        (features.cc_exit, IvProto::CC_EXIT),
+        (features.dyn_tls_crypt, IvProto::DYNAMIC_TLS_CRYPT),
+        (features.epoch, IvProto::EPOCH_DATA),
+    ] {
+        if on {
+            proto |= bit;
+        }
+    }
+    proto
+}
+
+/// The peer's ciphers that we know, in its order.
+fn offered(peer_info: &PeerInfo) -> Vec<Cipher> {
+    peer_info.ciphers().iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// A server's choice for one client.
+#[derive(Debug)]
+pub(crate) struct ServerChoice {
+    pub(crate) negotiated: Negotiated,
+    /// Options to push after the caller's own.
+    pub(crate) push: Vec<String>,
+}
+
+/// What a server chooses for a client; an error is the reason for AUTH_FAILED.
+pub(crate) fn server(
+    params: &SessionParams,
+    force_tls_ekm: bool,
+    ciphers: &[Cipher],
+    peer_id: u32,
+    tun_mtu: u16,
+    client: &RemoteHello,
+) -> Result<ServerChoice, &'static str> {
+    let features = &params.features;
+    let info = &client.peer_info;
+    let proto = info.iv_proto();
+    let offered = offered(info);
+    let from_options: Option<Cipher> = match info.get("IV_CIPHERS") {
+        None => options_cipher(&client.options).and_then(|name| name.parse().ok()),
+        Some(_) => None,
+    };
+    let common =
+        ciphers.iter().copied().find(|cipher| offered.contains(cipher) || from_options == Some(*cipher));
+    let silent =
+        offered.is_empty() && !info.negotiates_ciphers() && options_cipher(&client.options).is_none();
+    let cipher = match common {
+        Some(cipher) => cipher,
+        None => params
+            .data_ciphers_fallback
+            .filter(|_| silent)
+            .ok_or("Data channel cipher negotiation failed (no shared cipher)")?,
+    };
+    let data_v2 = proto.contains(IvProto::DATA_V2);
+    if !data_v2 && !features.data_v1 {
+        return Err("Data channel negotiation failed (missing DATA_V2)");
+    }
+    let tls_ekm = features.tls_ekm && proto.contains(IvProto::TLS_KEY_EXPORT);
+    if force_tls_ekm && !tls_ekm {
+        return Err("Key Derivation with TLS Keying Material Export (RFC 5705) required (client too old)");
+    }
+    let cc_exit = features.cc_exit && proto.contains(IvProto::CC_EXIT);
+    let dyn_tls_crypt = features.dyn_tls_crypt && proto.contains(IvProto::DYNAMIC_TLS_CRYPT) && cc_exit;
+    let epoch = features.epoch && data_v2 && cc_exit && proto.contains(IvProto::EPOCH_DATA);
+
+    let mut push = Vec::new();
+    if data_v2 {
+        push.push(format!("peer-id {peer_id}"));
+    }
+    if info.negotiates_ciphers() {
+        push.push(format!("cipher {cipher}"));
+    }
+    if tls_ekm && !cc_exit {
+        push.push("key-derivation tls-ekm".to_owned());
+    }
+    if cc_exit {
+        let mut flags = "protocol-flags cc-exit".to_owned();
+        for (on, flag) in [(tls_ekm, " tls-ekm"), (dyn_tls_crypt, " dyn-tls-crypt"), (epoch, " aead-epoch")] {
+            if on {
+                flags.push_str(flag);
+            }
+        }
+        push.push(flags);
+    }
+    if info.mtu().is_some() {
+        push.push(format!("tun-mtu {tun_mtu}"));
+    }
+    let format = match (data_v2, epoch) {
+        (false, _) => DataFormat::V1,
+        (true, false) => DataFormat::V2,
+        (true, true) => DataFormat::Epoch,
+    };
+    let peer_id = data_v2.then_some(peer_id);
+    Ok(ServerChoice {
+        negotiated: Negotiated { cipher, format, peer_id, tls_ekm, dyn_tls_crypt, cc_exit },
+        push,
+    })
+}
+
+/// What a client makes of a push reply.
+pub(crate) fn client(
+    params: &SessionParams,
+    options: &[String],
+    server_options: &str,
+) -> Result<Negotiated, Failure> {
+    let refuse = |sentence: String| Err(Failure::new(FailureKind::Negotiation, sentence));
+    let features = &params.features;
+    let (mut pushed_cipher, mut peer_id) = (None, None);
+    let (mut tls_ekm, mut dyn_tls_crypt, mut cc_exit, mut epoch) = (false, false, false, false);
+    for option in options {
+        let mut words = option.split_ascii_whitespace();
+        match words.next() {
+            Some("cipher") => pushed_cipher = words.next(),
+            Some("peer-id") => {
+                peer_id = words.next().and_then(|id| id.parse::<u32>().ok()).filter(|id| *id < NO_PEER_ID);
+            }
+            Some("key-derivation") => tls_ekm |= words.next() == Some("tls-ekm"),
+            Some("protocol-flags") => {
+                for flag in words {
+                    match flag {
+                        "cc-exit" => cc_exit = features.cc_exit,
+                        "tls-ekm" => tls_ekm = true,
+                        "dyn-tls-crypt" => dyn_tls_crypt = features.dyn_tls_crypt,
+                        "aead-epoch" => epoch = true,
+                        other => tracing::warn!(flag = other, "the server pushed an unknown protocol flag"),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if tls_ekm && !features.tls_ekm {
+        return refuse("the server wants keys from the TLS exporter, which was not offered".into());
+    }
+    if epoch && !(features.epoch && peer_id.is_some()) {
+        return refuse(
+            "the server wants epoch data keys without a peer id, or without our having offered them: update the \
+             server"
+                .into(),
+        );
+    }
+    let allowed = |cipher: Cipher| {
+        params.data_ciphers.contains(&cipher) || params.data_ciphers_fallback == Some(cipher)
+    };
+    let advice = |name: &str| match name.parse::<Cipher>() {
+        Ok(cipher) => {
+            format!("add it: `data-ciphers {}:{cipher}`", Cipher::format_list(&params.data_ciphers))
+        }
+        Err(_) => {
+            "it is no AEAD cipher: the server must offer AES-256-GCM, AES-128-GCM or CHACHA20-POLY1305".into()
+        }
+    };
+    let cipher = match (pushed_cipher, options_cipher(server_options)) {
+        (Some(name), _) => match name.parse() {
+            Ok(cipher) if allowed(cipher) => cipher,
+            _ => {
+                return refuse(format!(
+                    "the server chose the data cipher {name}, which `data-ciphers` does not list; {}",
+                    advice(name)
+                ));
+            }
+        },
+        (None, Some(name)) => match name.parse() {
+            Ok(cipher) if params.data_ciphers.contains(&cipher) => cipher,
+            _ => {
+                return refuse(format!(
+                    "the server negotiates no data cipher and uses {name}, which `data-ciphers` does not list; {}",
+                    advice(name)
+                ));
+            }
+        },
+        (None, None) => match params.data_ciphers_fallback {
+            Some(cipher) => cipher,
+            None => {
+                return refuse(
+                    "the server names no data cipher: set `data-ciphers-fallback` to the one it uses".into(),
+                );
+            }
+        },
+    };
+    if peer_id.is_none() && !features.data_v1 {
+        return refuse(
+            "the server gave no peer id (it is older than OpenVPN 2.4), which data channel offload needs: update the \
+             server"
+                .into(),
+        );
+    }
+    let format = match (peer_id, epoch) {
+        (None, _) => DataFormat::V1,
+        (Some(_), false) => DataFormat::V2,
+        (Some(_), true) => DataFormat::Epoch,
+    };
+    Ok(Negotiated { cipher, format, peer_id, tls_ekm, dyn_tls_crypt, cc_exit })
+}
+
+/// What point-to-point peers compute alike. `exported` are the exporter's 3 bytes for the peer id.
+pub(crate) fn p2p(
+    params: &SessionParams,
+    role: TlsRole,
+    peer: &RemoteHello,
+    exported: [u8; 3],
+) -> Result<Negotiated, Failure> {
+    let features = &params.features;
+    let theirs = peer.peer_info.iv_proto();
+    let negotiates = theirs.contains(IvProto::P2P_NCP);
+    let both = |on: bool, bit: IvProto| on && negotiates && theirs.contains(bit);
+    let offered = offered(&peer.peer_info);
+    let (first, second) = match role {
+        TlsRole::Server => (&params.data_ciphers, &offered),
+        TlsRole::Client => (&offered, &params.data_ciphers),
+    };
+    let common = first.iter().copied().find(|cipher| second.contains(cipher)).filter(|_| negotiates);
+    let Some(cipher) = common.or(params.data_ciphers_fallback) else {
+        return Err(Failure::new(
+            FailureKind::Negotiation,
+            format!(
+                "no data cipher in common with the peer (ours: {}, its: {}): make `data-ciphers` overlap, or set \
+                 `data-ciphers-fallback` on both sides",
+                Cipher::format_list(&params.data_ciphers),
+                Cipher::format_list(&offered)
+            ),
+        ));
+    };
+    let data_v2 = both(true, IvProto::DATA_V2);
+    if !data_v2 && !features.data_v1 {
+        return Err(Failure::new(
+            FailureKind::Negotiation,
+            "the peer negotiates no peer id (it is older than OpenVPN 2.6), which data channel offload needs in \
+             point-to-point mode: update it",
+        ));
+    }
+    let tls_ekm = both(features.tls_ekm, IvProto::TLS_KEY_EXPORT);
+    let epoch = data_v2 && both(features.epoch, IvProto::EPOCH_DATA);
+    let peer_id = match (data_v2, tls_ekm) {
+        (false, _) => None,
+        (true, false) => Some(P2P_FALLBACK_PEER_ID),
+        (true, true) => Some(p2p_peer_id(exported).ok_or_else(|| {
+            Failure::new(FailureKind::Negotiation, "the exporter gave the one unusable peer id: try again")
+        })?),
+    };
+    Ok(Negotiated {
+        cipher,
+        format: match (data_v2, epoch) {
+            (false, _) => DataFormat::V1,
+            (true, false) => DataFormat::V2,
+            (true, true) => DataFormat::Epoch,
+        },
+        peer_id,
+        tls_ekm,
+        dyn_tls_crypt: both(features.dyn_tls_crypt, IvProto::DYNAMIC_TLS_CRYPT),
+        cc_exit: both(features.cc_exit, IvProto::CC_EXIT),
+    })
+}
