@@ -8,11 +8,14 @@
 //! | `tunnel`, `routes`, `dns`, `mss` | the device's addresses, routes and name servers |
 //! | `script`, `environment`, `script_environment` | user scripts |
 //! | `client`, `p2p`, `server` | the modes |
+//! | `check` | what a configuration would do |
 #![forbid(unsafe_code)]
 
+mod check;
 mod client {
     pub(crate) mod remotes;
 }
+mod config_files;
 mod daemon;
 mod dns;
 mod environment;
@@ -35,4 +38,16 @@ mod signal;
 mod sockets;
 mod tunnel;
 mod version;
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
+    match words.first().map(String::as_str) {
+        Some("check") => check::run(words.get(1..).unwrap_or_default()),
+        _ => {
+            eprintln!("ovpn: name a command; `ovpn check FILE` says what a configuration would do");
+            ExitCode::from(2)
+        }
+    }
+}

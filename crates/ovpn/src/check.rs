@@ -1,0 +1,436 @@
+//! `ovpn check`: says what a configuration would do, and starts nothing.
+//!
+//! ```text
+//! $ ovpn check office.ovpn
+//! deprecated: office.ovpn:9:1: `comp-lzo`: its framing is spoken, but nothing sent is ever compressed
+//!   |
+//! 9 | comp-lzo
+//!   | ^^^^^^^^
+//!   = remove it on both sides; …
+//!
+//! office.ovpn: accepted, 1 remark
+//!   role        client of vpn.example.org:1194/udp
+//!   data plane  engine: `comp-lzo` (office.ovpn:9:1) wants compression framing, which the kernel's driver does not speak
+//!   ciphers     AES-256-GCM, AES-128-GCM, CHACHA20-POLY1305
+//!   control     tls-auth, TLS 1.2 or later
+//! ```
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+
+use ovpn_config::model::{DataPlane, Local, Protocol, Role, TlsRole, TlsVersion};
+use ovpn_config::{Class, Config, Diagnostic, Feature, Loaded, Wanted, features_wanted, load_command_line};
+use serde::Serialize;
+
+use crate::config_files::Files;
+
+const HELP: &str = "Says what a configuration would do, and starts nothing.
+
+Usage: ovpn check FILE [--json]
+       ovpn check --config FILE [--OPTION VALUE]... [--json]
+
+  --json   for programs: one object, described in docs/check.md
+  --help   this text
+
+Exit code: 0 accepted, 1 refused, 2 wrong use.
+
+Examples:
+  ovpn check office.ovpn
+  ovpn check --config server.conf --port 1195
+  ovpn check --json office.ovpn | jq .data_plane
+";
+
+/// Runs the command with the words after `check`.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    let mut json = false;
+    let mut rest = Vec::new();
+    for word in words {
+        match word.as_str() {
+            "--json" => json = true,
+            "--help" | "-h" => return print(HELP, ExitCode::SUCCESS),
+            _ => rest.push(word.as_str()),
+        }
+    }
+    let Some(name) = name_of(&rest) else {
+        eprint!("ovpn check: name a configuration file\n\n{HELP}");
+        return ExitCode::from(2);
+    };
+    let loaded = load_command_line(&rest, &Files);
+    let report = Report::new(name, &loaded, kernel_driver());
+    let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let text = if json { report.json() } else { report.text(&loaded, colour) };
+    print(&text, code)
+}
+
+/// Prints; a reader that went away is no error of ours.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    code
+}
+
+/// What to call the configuration: the file, or the last `--config`.
+fn name_of<'a>(words: &[&'a str]) -> Option<&'a str> {
+    match words {
+        [] => None,
+        [only] if !only.starts_with("--") => Some(only),
+        _ => words
+            .windows(2)
+            .filter_map(|w| match w {
+                ["--config", file] => Some(*file),
+                _ => None,
+            })
+            .next_back()
+            .or(Some("[CMD-LINE]")),
+    }
+}
+
+/// Whether this machine has the kernel's driver: built in, loaded, or there to be loaded.
+fn kernel_driver() -> bool {
+    if std::path::Path::new("/sys/module/ovpn").exists() {
+        return true;
+    }
+    let Ok(release) = std::fs::read_to_string("/proc/sys/kernel/osrelease") else { return false };
+    let dir = format!("/lib/modules/{}", release.trim());
+    ["modules.dep", "modules.builtin"].iter().any(|list| {
+        std::fs::read_to_string(format!("{dir}/{list}"))
+            .is_ok_and(|text| text.lines().any(|l| l.contains("/ovpn.ko") || l.contains("/ovpn-dco-v2.ko")))
+    })
+}
+
+/// The whole answer; as JSON it is described in docs/check.md.
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: &'static str,
+    file: String,
+    accepted: bool,
+    ready: bool,
+    role: &'static str,
+    remotes: Vec<String>,
+    listen: Vec<String>,
+    data_plane: Choice,
+    ciphers: Vec<&'static str>,
+    control: Vec<String>,
+    diagnostics: Vec<Said>,
+}
+
+/// Which data plane, and why.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Choice {
+    choice: &'static str,
+    kernel_available: bool,
+    reasons: Vec<Reason>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Reason {
+    text: String,
+    option: &'static str,
+    file: Option<String>,
+    line: Option<u32>,
+    column: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct Said {
+    class: &'static str,
+    refuses: bool,
+    option: String,
+    file: Option<String>,
+    line: Option<u32>,
+    column: Option<u32>,
+    message: String,
+    help: String,
+}
+
+impl Report {
+    fn new(file: &str, loaded: &Loaded, kernel_available: bool) -> Self {
+        let c = &loaded.config;
+        let data_plane = Choice::new(loaded, kernel_available);
+        let said = |d: &Diagnostic| {
+            let place = d.span.map(|s| loaded.sources.place(s));
+            Said {
+                class: d.class.as_str(),
+                refuses: d.class.refuses(),
+                option: d.option.clone(),
+                file: place.as_ref().map(|p| p.file.clone()),
+                line: place.as_ref().map(|p| p.line),
+                column: place.as_ref().map(|p| p.column),
+                message: d.message.clone(),
+                help: d.help.clone(),
+            }
+        };
+        Self {
+            schema: "ovpn-check/1",
+            file: file.to_owned(),
+            accepted: !loaded.refused(),
+            ready: loaded.ready(),
+            role: match c.role {
+                Role::Client => "client",
+                Role::Server => "server",
+                Role::Peer(TlsRole::Client) => "peer, TLS client",
+                Role::Peer(TlsRole::Server) => "peer, TLS server",
+            },
+            remotes: c
+                .connections
+                .iter()
+                .map(|e| endpoint(&e.remote.host, e.remote.port, e.remote.protocol))
+                .collect(),
+            listen: if c.connections.is_empty() { c.locals.iter().map(listen).collect() } else { Vec::new() },
+            data_plane,
+            ciphers: c.data.ciphers.iter().map(|c| c.name()).collect(),
+            control: control(c),
+            diagnostics: loaded.diagnostics.iter().map(said).collect(),
+        }
+    }
+
+    fn json(&self) -> String {
+        // A report has only string keys: it can always be written.
+        serde_json::to_string_pretty(self)
+            .map(|mut s| {
+                s.push('\n');
+                s
+            })
+            .unwrap_or_default()
+    }
+
+    fn text(&self, loaded: &Loaded, colour: bool) -> String {
+        let mut out = String::new();
+        for d in &loaded.diagnostics {
+            let _ = writeln!(out, "{}\n", d.render(&loaded.sources, colour));
+        }
+        let bold = |text: &str| if colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() };
+        let verdict = match (self.accepted, self.ready) {
+            (false, _) => "refused",
+            (true, false) => "accepted, but something is missing before it can start",
+            (true, true) => "accepted",
+        };
+        let _ = writeln!(out, "{}: {verdict}{}", bold(&self.file), remarks(&loaded.diagnostics));
+        if !self.accepted {
+            return out;
+        }
+        let row = |out: &mut String, name: &str, text: &str| {
+            let _ = writeln!(out, "  {}  {text}", bold(&format!("{name:<10}")));
+        };
+        let with = match (self.role, self.remotes.as_slice(), self.listen.as_slice()) {
+            (role, [], listen) => format!("{role} on {}", listen.join(", ")),
+            ("client", remotes, _) => format!("client of {}", few(remotes)),
+            (role, remotes, _) => format!("{role}, with {}", few(remotes)),
+        };
+        row(&mut out, "role", &with);
+        let mut reasons = self.data_plane.reasons.iter().map(|r| r.text.as_str());
+        row(
+            &mut out,
+            "data plane",
+            &format!("{}: {}", self.data_plane.choice, reasons.next().unwrap_or_default()),
+        );
+        for reason in reasons {
+            row(&mut out, "", reason);
+        }
+        row(&mut out, "ciphers", &self.ciphers.join(", "));
+        row(&mut out, "control", &self.control.join(", "));
+        out
+    }
+}
+
+impl Choice {
+    /// The kernel's driver where it is there and can carry this, else the engine; with every reason against the kernel.
+    fn new(loaded: &Loaded, kernel_available: bool) -> Self {
+        let wanted = features_wanted(&loaded.config);
+        let mut reasons: Vec<Reason> = wanted
+            .iter()
+            .filter_map(|w| against_kernel(&w.feature).map(|text| Reason::new(loaded, w, text)))
+            .collect();
+        let by_name = loaded.config.device.data_plane;
+        let plain =
+            |text: &str| Reason { text: text.to_owned(), option: "", file: None, line: None, column: None };
+        let choice = match by_name {
+            DataPlane::Kernel => "kernel",
+            _ if reasons.is_empty() && kernel_available => "kernel",
+            _ => "engine",
+        };
+        if choice == "kernel" && reasons.is_empty() {
+            reasons.push(plain("the kernel's driver is there and can carry all of this"));
+        } else if !kernel_available {
+            reasons.push(plain(
+                "this machine's kernel has no driver for OpenVPN (Linux 6.16 and later can have it)",
+            ));
+        }
+        Self { choice, kernel_available, reasons }
+    }
+}
+
+impl Reason {
+    fn new(loaded: &Loaded, wanted: &Wanted, text: &str) -> Self {
+        let place = wanted.span.map(|s| loaded.sources.place(s));
+        let text = match &place {
+            Some(place) => format!("`{}` ({place}) {text}", wanted.option),
+            None => text.to_owned(),
+        };
+        Self {
+            text,
+            option: wanted.option,
+            file: place.as_ref().map(|p| p.file.clone()),
+            line: place.as_ref().map(|p| p.line),
+            column: place.as_ref().map(|p| p.column),
+        }
+    }
+}
+
+/// Why the kernel's driver cannot carry a feature, if it cannot.
+const fn against_kernel(feature: &Feature) -> Option<&'static str> {
+    match feature {
+        Feature::HttpProxy | Feature::SocksProxy => {
+            Some("wants a proxy, which the kernel's driver cannot talk to")
+        }
+        Feature::Fragment(_) => {
+            Some("wants fragmentation inside the tunnel, which the kernel's driver does not do")
+        }
+        Feature::CompressionFraming(ovpn_config::model::Compression::StubV2) => None,
+        Feature::CompressionFraming(_) => {
+            Some("wants compression framing, which the kernel's driver does not speak")
+        }
+        Feature::NullDevice => Some("wants no device, and the kernel's driver always makes one"),
+        Feature::Named(DataPlane::Engine) => Some("asks for the engine"),
+        _ => None,
+    }
+}
+
+fn endpoint(host: &str, port: u16, protocol: Protocol) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    format!("{host}:{port}/{}", if protocol.is_tcp() { "tcp" } else { "udp" })
+}
+
+fn listen(local: &Local) -> String {
+    endpoint(local.host.as_deref().unwrap_or("*"), local.port, local.protocol)
+}
+
+fn few(list: &[String]) -> String {
+    match list {
+        [a, b, c, rest @ ..] if !rest.is_empty() => format!("{a}, {b}, {c} and {} more", rest.len()),
+        _ => list.join(", "),
+    }
+}
+
+fn control(c: &Config) -> Vec<String> {
+    let any = |f: fn(&ovpn_config::model::Connection) -> bool| c.connections.iter().any(f);
+    let mut out = Vec::new();
+    if c.tls.tls_auth.is_some() || any(|e| e.tls_auth.is_some()) {
+        out.push("tls-auth".to_owned());
+    }
+    if c.tls.tls_crypt.is_some() || any(|e| e.tls_crypt.is_some()) {
+        out.push("tls-crypt".to_owned());
+    }
+    if c.tls.tls_crypt_v2.is_some() || any(|e| e.tls_crypt_v2.is_some()) {
+        out.push("tls-crypt-v2".to_owned());
+    }
+    if out.is_empty() {
+        out.push("no key of its own".to_owned());
+    }
+    out.push(if c.tls.version_min == TlsVersion::V1_3 { "TLS 1.3" } else { "TLS 1.2 or later" }.to_owned());
+    out
+}
+
+fn remarks(diagnostics: &[Diagnostic]) -> String {
+    let all = [
+        Class::Error,
+        Class::Unsupported,
+        Class::Incomplete,
+        Class::Insecure,
+        Class::Deprecated,
+        Class::Ignored,
+        Class::Advice,
+    ];
+    let mut out = String::new();
+    for class in all {
+        let count = diagnostics.iter().filter(|d| d.class == class).count();
+        if count > 0 {
+            let _ = write!(out, ", {count} {}", class.as_str());
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovpn_config::{NoFiles, load_text};
+
+    const CLIENT: &str = "client\ndev tun\nremote vpn.example.org 1194\nca ca.crt\ncert me.crt\nkey me.key\nremote-cert-tls server\n";
+
+    fn load(text: &str) -> Loaded {
+        load_text("office.ovpn", text.as_bytes(), &NoFiles)
+    }
+
+    #[test]
+    fn the_kernel_carries_what_it_can() {
+        let loaded = load(CLIENT);
+        assert_eq!(Choice::new(&loaded, true).choice, "kernel");
+        let without = Choice::new(&loaded, false);
+        assert_eq!(without.choice, "engine");
+        assert!(without.reasons[0].text.contains("has no driver"));
+    }
+
+    #[test]
+    fn the_reason_names_option_and_place() {
+        let loaded = load(&format!("{CLIENT}comp-lzo\n"));
+        let choice = Choice::new(&loaded, true);
+        assert_eq!(choice.choice, "engine");
+        assert_eq!(
+            choice.reasons[0].text,
+            "`comp-lzo` (office.ovpn:8:1) wants compression framing, which the kernel's driver does not speak"
+        );
+        assert_eq!((choice.reasons[0].option, choice.reasons[0].line), ("comp-lzo", Some(8)));
+        let loaded = load(&format!("{CLIENT}data-plane engine\n"));
+        assert!(Choice::new(&loaded, true).reasons[0].text.contains("`data-plane`"));
+    }
+
+    #[test]
+    fn the_text_says_it_all() {
+        let loaded = load(&format!("{CLIENT}comp-lzo\n<tls-auth>\nx\n</tls-auth>\nkey-direction 1\n"));
+        let text = Report::new("office.ovpn", &loaded, true).text(&loaded, false);
+        for part in [
+            "deprecated: office.ovpn:8:1: `comp-lzo`",
+            "\n8 | comp-lzo\n",
+            "office.ovpn: accepted, 1 deprecated\n",
+            "  role        client of vpn.example.org:1194/udp\n",
+            "  data plane  engine: `comp-lzo`",
+            "  ciphers     AES-256-GCM, AES-128-GCM, CHACHA20-POLY1305\n",
+            "  control     tls-auth, TLS 1.2 or later\n",
+        ] {
+            assert!(text.contains(part), "{part}\nin\n{text}");
+        }
+        assert!(!text.contains('\x1b'));
+        let refused = load("client\ndev tap\n");
+        let text = Report::new("office.ovpn", &refused, true).text(&refused, false);
+        assert!(text.contains("office.ovpn: refused, 1 unsupported"), "{text}");
+    }
+
+    #[test]
+    fn the_object_keeps_its_shape() {
+        let loaded = load(&format!("{CLIENT}comp-lzo\nverb x\n"));
+        let json: serde_json::Value =
+            serde_json::from_str(&Report::new("office.ovpn", &loaded, false).json()).expect("JSON");
+        assert_eq!(json["schema"], "ovpn-check/1");
+        assert_eq!((&json["accepted"], &json["ready"]), (&false.into(), &false.into()));
+        assert_eq!(json["role"], "client");
+        assert_eq!(json["remotes"][0], "vpn.example.org:1194/udp");
+        assert_eq!(json["data_plane"]["choice"], "engine");
+        assert_eq!(json["data_plane"]["reasons"][0]["line"], 8);
+        let said = json["diagnostics"].as_array().expect("list");
+        assert_eq!((&said[0]["class"], &said[0]["refuses"]), (&"deprecated".into(), &false.into()));
+        assert_eq!(
+            (&said[1]["class"], &said[1]["line"], &said[1]["column"]),
+            (&"error".into(), &9.into(), &6.into())
+        );
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(name_of(&["a.conf"]), Some("a.conf"));
+        assert_eq!(name_of(&["--config", "a", "--config", "b", "--verb", "3"]), Some("b"));
+        assert_eq!(name_of(&["--client"]), Some("[CMD-LINE]"));
+        assert_eq!(name_of(&[]), None);
+    }
+}
