@@ -21,6 +21,7 @@ pub(crate) mod password_script;
 pub(crate) mod pool;
 pub(crate) mod push_list;
 pub(crate) mod routing_table;
+pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod temp_file;
 pub(crate) mod tokens;
