@@ -2,6 +2,7 @@
 
 pub mod background;
 pub mod local_time;
+pub mod dir_watch;
 pub mod netlink;
 #[cfg(target_os = "linux")]
 pub mod netns;

@@ -17,7 +17,7 @@ use rustix::net::{
 /// At most this many descriptors travel with one message.
 pub const MAX_FDS: usize = 4;
 
-/// A listening socket; the file goes away with it.
+/// A listening socket. Its file stays when it is closed.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
@@ -35,10 +35,12 @@ impl Listener {
             Err(_) => {}
         }
         let fd = socket(SocketFlags::NONBLOCK)?;
-        // The folder is its owner's alone, so nobody connects between these two.
-        rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        // It gets its name when it is ready, so that nobody meets it half made.
+        let unready = path.with_extension(format!("new-{}", std::process::id()));
+        rustix::net::bind(&fd, &SocketAddrUnix::new(&unready)?)?;
+        std::fs::set_permissions(&unready, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         rustix::net::listen(&fd, 64)?;
+        std::fs::rename(&unready, path)?;
         Ok(Self { fd })
     }
 

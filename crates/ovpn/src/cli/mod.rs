@@ -1,0 +1,123 @@
+//! `ovpn-cli`, the test bed: the grammar of the kernel's selftest tool, against the engine or the kernel.
+//!
+//! ```text
+//!   words ─ grammar ─▶ Command ─ commands ─▶ dyn DataPlane: engine process or kernel (OVPN_DRIVER)
+//!                         └─ key_file, peers_file            │
+//!   standard error ◀─ report                                 │
+//!   standard output ◀─ notification (listen_mcast) ◀─────────┘
+//! ```
+//!
+//! A command that opens a socket goes into the background when it has succeeded and keeps the socket open; killing
+//! it closes the socket. Exit status: 0, the negative errno in 8 bits, or 255.
+
+pub(crate) mod grammar;
+
+mod commands;
+mod driver;
+mod key_file;
+mod listen;
+mod notification;
+mod peers_file;
+mod report;
+mod transport;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ovpn_sys::background::{Background, Split, split};
+
+use driver::Driver;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line is wrong.
+    #[error(transparent)]
+    Grammar(#[from] grammar::GrammarError),
+    /// A file cannot be read.
+    #[error("{0}: {1}")]
+    File(PathBuf, io::Error),
+    /// A key file is none.
+    #[error(transparent)]
+    Key(#[from] key_file::KeyFileError),
+    /// A socket or the system refused.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// The data plane refused.
+    #[error(transparent)]
+    Dco(#[from] ovpn_dco::Error),
+}
+
+impl Failure {
+    /// The exit status that the kernel's tool would have.
+    fn status(&self) -> u8 {
+        let errno = match self {
+            Self::Dco(error) => error.errno(),
+            Self::System(error) | Self::File(_, error) => error.raw_os_error().unwrap_or(1),
+            Self::Key(_) => 22,
+            Self::Grammar(grammar::GrammarError::Value { .. }) => 22,
+            Self::Grammar(_) => 1,
+        };
+        u8::try_from((-errno) & 0xFF).unwrap_or(255)
+    }
+}
+
+/// Runs the tool with the arguments after its name.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    let command = match grammar::parse(words) {
+        Ok(command) => command,
+        Err(error) => return failed(&error.into()),
+    };
+    let driver = match Driver::from_environment() {
+        Ok(driver) => driver,
+        Err(error) => return failed(&error),
+    };
+    if !command.stays() {
+        return match commands::run(driver, &command) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        };
+    }
+    match split() {
+        Ok(Split::Waiting(waiting)) => waiting.status().into(),
+        Ok(Split::Background(background)) => stay(driver, &command, background),
+        Err(error) => failed(&error.into()),
+    }
+}
+
+/// Carries out the command, tells the waiting process, and holds the sockets until killed.
+fn stay(driver: Driver, command: &grammar::Command, background: Background) -> ExitCode {
+    let held = match commands::run(driver, command) {
+        Ok(held) => held,
+        Err(error) => return failed(&error),
+    };
+    if let Err(error) = background.report(0) {
+        return failed(&error.into());
+    }
+    loop {
+        std::thread::park();
+        // Woken without reason; the sockets stay open.
+        std::hint::black_box(&held);
+    }
+}
+
+fn failed(error: &Failure) -> ExitCode {
+    eprintln!("ovpn-cli: {error}");
+    error.status().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovpn_dco::{Error, ErrorKind};
+
+    #[test]
+    fn the_status_is_the_negative_errno() {
+        let status = |kind| Failure::Dco(Error::new(kind, "")).status();
+        assert_eq!(status(ErrorKind::NoSuchPeer), 254);
+        assert_eq!(status(ErrorKind::InvalidArgument), 234);
+        assert_eq!(Failure::Grammar(grammar::GrammarError::Arguments("")).status(), 255);
+        assert_eq!(Failure::System(io::Error::from_raw_os_error(13)).status(), 243);
+    }
+}
