@@ -60,6 +60,14 @@ pub fn split() -> io::Result<Split> {
     }
 }
 
+/// Names this process, as `ps` and `killall` see it (at most 15 bytes).
+pub fn set_name(name: &str) {
+    if let Ok(name) = std::ffi::CString::new(name) {
+        // It fails for no name that we give.
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
 impl Waiting {
     /// Waits for the report: its status; or, when the copy ended without one, how it ended (128 + signal).
     pub fn status(mut self) -> u8 {

@@ -179,6 +179,20 @@ impl From<OwnedFd> for Seqpacket {
     }
 }
 
+/// The effective user of this process, to be compared with [`Seqpacket::peer_uid`].
+pub fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// What two descriptors of one file (or socket) have in common: device and inode.
+///
+/// # Errors
+/// What the system said.
+pub fn file_id(fd: impl AsFd) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 fn socket(flags: SocketFlags) -> io::Result<OwnedFd> {
     let flags = flags | SocketFlags::CLOEXEC;
     Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
