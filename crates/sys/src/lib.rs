@@ -1,8 +1,8 @@
 //! System interfaces: TUN devices, UDP with segmentation offload, netlink, waiting; the only crate with `unsafe` code.
 
 pub mod background;
-pub mod local_time;
 pub mod dir_watch;
+pub mod local_time;
 pub mod netlink;
 #[cfg(target_os = "linux")]
 pub mod netns;

@@ -179,6 +179,12 @@ impl From<OwnedFd> for Seqpacket {
     }
 }
 
+impl From<Seqpacket> for OwnedFd {
+    fn from(socket: Seqpacket) -> Self {
+        socket.fd
+    }
+}
+
 /// The effective user of this process, to be compared with [`Seqpacket::peer_uid`].
 pub fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()

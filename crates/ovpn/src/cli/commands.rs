@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use ovpn_dco::{
-    CipherAlg, ControlPort, DataPlane, Error, ErrorKind, Framing, Keepalive, KeyId, KeySlot, PeerConfig, PeerId,
-    PeerUpdate, SocketSource, Transport, TransportId, VpnAddrs,
+    CipherAlg, ControlPort, DataPlane, Error, ErrorKind, Framing, Keepalive, KeyId, KeySlot, PeerConfig,
+    PeerId, PeerUpdate, SocketSource, Transport, TransportId, VpnAddrs,
 };
 
 use super::grammar::{Command, Direction, Ids};
@@ -60,7 +60,9 @@ pub(crate) fn run(driver: Driver, command: &Command) -> Result<Held, Failure> {
             plane(iface)?.peer_set(*peer, &update)?;
         }
         Command::DelPeer { iface, peer } => plane(iface)?.peer_del(*peer)?,
-        Command::GetPeer { iface, peer: Some(peer) } => eprint!("{}", report::peer(&plane(iface)?.peer_get(*peer)?)),
+        Command::GetPeer { iface, peer: Some(peer) } => {
+            eprint!("{}", report::peer(&plane(iface)?.peer_get(*peer)?))
+        }
         Command::GetPeer { iface, peer: None } => {
             for peer in plane(iface)?.peer_dump()? {
                 eprint!("{}", report::peer(&peer));
@@ -74,7 +76,9 @@ pub(crate) fn run(driver: Driver, command: &Command) -> Result<Held, Failure> {
             let slot = slot.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a key slot is missing"))?;
             plane(iface)?.key_del(*peer, slot)?;
         }
-        Command::GetKey { iface, peer, slot } => eprint!("{}", report::key(&plane(iface)?.key_get(*peer, *slot)?)),
+        Command::GetKey { iface, peer, slot } => {
+            eprint!("{}", report::key(&plane(iface)?.key_get(*peer, *slot)?))
+        }
         Command::SwapKeys { iface, peer } => plane(iface)?.key_swap(*peer)?,
         Command::ListenMcast { iface, json } => super::listen::run(driver, iface.as_deref(), *json)?,
     }

@@ -19,9 +19,24 @@ pub(crate) enum Command {
     /// TCP server: one connection for each row of the peers file, in order.
     Listen { iface: String, port: u16, ids: Ids, peers: PathBuf, ipv6: bool },
     /// TCP client.
-    Connect { iface: String, peer: PeerId, tx_id: Option<PeerId>, host: String, port: u16, key: Option<PathBuf> },
+    Connect {
+        iface: String,
+        peer: PeerId,
+        tx_id: Option<PeerId>,
+        host: String,
+        port: u16,
+        key: Option<PathBuf>,
+    },
     /// UDP peer.
-    NewPeer { iface: String, peer: PeerId, tx_id: Option<PeerId>, local_port: u16, host: String, port: u16, vpn: VpnAddrs },
+    NewPeer {
+        iface: String,
+        peer: PeerId,
+        tx_id: Option<PeerId>,
+        local_port: u16,
+        host: String,
+        port: u16,
+        vpn: VpnAddrs,
+    },
     /// UDP peers of a file, on one socket.
     NewMultiPeer { iface: String, local_port: u16, ids: Ids, peers: PathBuf, mark: Option<u32> },
     /// Keepalive (seconds) and VPN address of a peer.
@@ -31,7 +46,15 @@ pub(crate) enum Command {
     /// Prints one peer, or all.
     GetPeer { iface: String, peer: Option<PeerId> },
     /// Installs a key.
-    NewKey { iface: String, peer: PeerId, slot: KeySlot, key_id: KeyId, cipher: CipherAlg, direction: Direction, key: PathBuf },
+    NewKey {
+        iface: String,
+        peer: PeerId,
+        slot: KeySlot,
+        key_id: KeyId,
+        cipher: CipherAlg,
+        direction: Direction,
+        key: PathBuf,
+    },
     /// Empties a slot; without a slot the driver refuses, as the kernel's does.
     DelKey { iface: String, peer: PeerId, slot: Option<KeySlot> },
     /// Prints key id and cipher of a slot.
@@ -387,8 +410,11 @@ impl Words<'_> {
     }
 
     fn cipher(&self, i: usize) -> Result<CipherAlg, GrammarError> {
-        let choices =
-            [("aes", CipherAlg::AesGcm), ("chachapoly", CipherAlg::ChaCha20Poly1305), ("none", CipherAlg::None)];
+        let choices = [
+            ("aes", CipherAlg::AesGcm),
+            ("chachapoly", CipherAlg::ChaCha20Poly1305),
+            ("none", CipherAlg::None),
+        ];
         self.one_of(i, "cipher", "aes, chachapoly or none", &choices)
     }
 
@@ -428,11 +454,23 @@ mod tests {
             ("del_iface tun0", Command::DelIface { iface: tun0() }),
             (
                 "listen tun0 1 ASYMM f ipv6",
-                Command::Listen { iface: tun0(), port: 1, ids: Ids::Asymmetric, peers: "f".into(), ipv6: true },
+                Command::Listen {
+                    iface: tun0(),
+                    port: 1,
+                    ids: Ids::Asymmetric,
+                    peers: "f".into(),
+                    ipv6: true,
+                },
             ),
             (
                 "listen tun0 1 SYMM f",
-                Command::Listen { iface: tun0(), port: 1, ids: Ids::Symmetric, peers: "f".into(), ipv6: false },
+                Command::Listen {
+                    iface: tun0(),
+                    port: 1,
+                    ids: Ids::Symmetric,
+                    peers: "f".into(),
+                    ipv6: false,
+                },
             ),
             (
                 "connect tun0 10 1 10.10.1.1 1 k",
@@ -492,7 +530,10 @@ mod tests {
                     key: "k".into(),
                 },
             ),
-            ("del_key tun0 1 1", Command::DelKey { iface: tun0(), peer: id(1), slot: Some(KeySlot::Primary) }),
+            (
+                "del_key tun0 1 1",
+                Command::DelKey { iface: tun0(), peer: id(1), slot: Some(KeySlot::Primary) },
+            ),
             ("del_key tun0 1", Command::DelKey { iface: tun0(), peer: id(1), slot: None }),
             ("get_key tun0 1 2", Command::GetKey { iface: tun0(), peer: id(1), slot: KeySlot::Secondary }),
             ("swap_keys tun0 1", Command::SwapKeys { iface: tun0(), peer: id(1) }),

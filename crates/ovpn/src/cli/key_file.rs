@@ -43,7 +43,12 @@ pub(crate) fn read(
     key(&text, direction, key_id, cipher).map_err(|what| KeyFileError::Content(path.into(), what))
 }
 
-fn key(text: &[u8], direction: Direction, key_id: KeyId, cipher: CipherAlg) -> Result<KeyConfig, &'static str> {
+fn key(
+    text: &[u8],
+    direction: Direction,
+    key_id: KeyId,
+    cipher: CipherAlg,
+) -> Result<KeyConfig, &'static str> {
     let bytes = base64(text).ok_or("not base64")?;
     let Some((material, _)) = bytes.split_first_chunk::<LEN>() else {
         return Err("shorter than 72 bytes");

@@ -113,11 +113,8 @@ impl Engines {
 
 /// Prints at once: who reads may be waiting for this very line.
 fn print(ifindex: u32, event: &Event, json: bool) -> io::Result<()> {
-    let line = if json {
-        notification::json_line(ifindex, event)
-    } else {
-        notification::text_line(ifindex, event)
-    };
+    let line =
+        if json { notification::json_line(ifindex, event) } else { notification::text_line(ifindex, event) };
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()

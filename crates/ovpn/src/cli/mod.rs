@@ -63,6 +63,22 @@ impl Failure {
     }
 }
 
+/// Runs a tool, if the program was called as one: by its name (`ovpn-cli`), or by its word (`ovpn cli`,
+/// `ovpn engine`).
+pub(crate) fn dispatch(words: &[String]) -> Option<ExitCode> {
+    let (name, words) = words.split_first()?;
+    let name = std::path::Path::new(name).file_name()?.to_str()?;
+    if name == "ovpn-cli" {
+        return Some(run(words));
+    }
+    let (word, words) = words.split_first()?;
+    match word.as_str() {
+        "cli" => Some(run(words)),
+        "engine" => Some(crate::engine_process::run(words)),
+        _ => None,
+    }
+}
+
 /// Runs the tool with the arguments after its name.
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let command = match grammar::parse(words) {

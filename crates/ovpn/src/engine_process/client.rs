@@ -7,12 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 use ovpn_dco::netlink::{
-    self, Command, ENGINE_FAMILY, NewPeer, Request, SocketRef, decode_capabilities, decode_device, decode_event,
-    decode_key, decode_opened, decode_peer, error_from,
+    self, Command, ENGINE_FAMILY, NewPeer, Request, SocketRef, decode_capabilities, decode_device,
+    decode_event, decode_key, decode_opened, decode_peer, error_from,
 };
 use ovpn_dco::{
-    Capabilities, DataPlane, Device, Error, ErrorKind, Event, EventSource, KeyConfig, KeyInfo, KeySlot, PeerConfig,
-    PeerId, PeerInfo, PeerUpdate, Result, SocketSource, Transport,
+    Capabilities, DataPlane, Device, Error, ErrorKind, Event, EventSource, KeyConfig, KeyInfo, KeySlot,
+    PeerConfig, PeerId, PeerInfo, PeerUpdate, Result, SocketSource, Transport,
 };
 use ovpn_sys::netlink::message::{MessageBuilder, NLM_F_ACK, NLM_F_REQUEST, messages, set_sequence};
 use ovpn_sys::seqpacket::Seqpacket;
@@ -39,7 +39,9 @@ impl RemoteEngine {
     /// [`ErrorKind::NoSuchDevice`] where there is none.
     pub(crate) fn connect(iface: &str) -> Result<Self> {
         Self::connect_to(&path::socket(iface)?).map_err(|error| match error.kind() {
-            ErrorKind::NoSuchDevice => Error::new(ErrorKind::NoSuchDevice, format!("no engine serves {iface}")),
+            ErrorKind::NoSuchDevice => {
+                Error::new(ErrorKind::NoSuchDevice, format!("no engine serves {iface}"))
+            }
             _ => error,
         })
     }
@@ -260,7 +262,10 @@ impl Connection {
     /// The one answer of a command.
     fn one(&mut self, command: Command, fds: &[OwnedFd]) -> Result<Vec<u8>> {
         let answers = self.call(command, fds)?;
-        answers.into_iter().next().ok_or_else(|| Error::new(ErrorKind::System(5), "the engine gave no answer"))
+        answers
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::new(ErrorKind::System(5), "the engine gave no answer"))
     }
 
     fn reply(&mut self, command: Command) -> Result<Vec<u8>> {
@@ -268,7 +273,12 @@ impl Connection {
     }
 
     /// Sends a message and collects what answers it, up to its acknowledgement.
-    fn exchange(&mut self, mut message: Zeroizing<Vec<u8>>, fds: &[OwnedFd], command: u8) -> Result<Vec<Vec<u8>>> {
+    fn exchange(
+        &mut self,
+        mut message: Zeroizing<Vec<u8>>,
+        fds: &[OwnedFd],
+        command: u8,
+    ) -> Result<Vec<Vec<u8>>> {
         self.sequence += 1;
         set_sequence(&mut message, self.sequence, 0);
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();

@@ -196,7 +196,8 @@ mod tests {
         assert_eq!(line("tun0"), options(Mode::P2p, false));
         assert_eq!(line("tun0 --mode mp --foreground"), options(Mode::MultiPeer, true));
         assert_eq!(line("--mode p2p tun0"), options(Mode::P2p, false));
-        for wrong in ["", "tun0 tun1", "tun0 --mode", "tun0 --mode x", "a/b", "sixteencharacter", "--background tun0"]
+        for wrong in
+            ["", "tun0 tun1", "tun0 --mode", "tun0 --mode x", "a/b", "sixteencharacter", "--background tun0"]
         {
             assert!(line(wrong).is_err(), "{wrong}");
         }

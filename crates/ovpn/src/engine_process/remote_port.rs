@@ -157,7 +157,8 @@ mod tests {
     fn a_full_owner_loses_nothing() {
         let (queues, mut relay, port) = both();
         let mut buffer = message_buffer();
-        let packets: Vec<Vec<u8>> = (0..4000u16).map(|n| [&n.to_be_bytes()[..], &[0; 998]].concat()).collect();
+        let packets: Vec<Vec<u8>> =
+            (0..4000u16).map(|n| [&n.to_be_bytes()[..], &[0; 998]].concat()).collect();
         queues.0.1.lock().unwrap().extend(packets.iter().cloned().map(Ok));
         let mut got = Vec::new();
         let mut was_full = false;

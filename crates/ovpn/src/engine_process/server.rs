@@ -108,7 +108,11 @@ impl<'a> Server<'a> {
     ///
     /// # Errors
     /// When descriptors run out or the engine gives no events.
-    pub(super) fn new(plane: &'a dyn DataPlane, listener: Listener, stop: impl AsFd) -> ovpn_dco::Result<Self> {
+    pub(super) fn new(
+        plane: &'a dyn DataPlane,
+        listener: Listener,
+        stop: impl AsFd,
+    ) -> ovpn_dco::Result<Self> {
         let poller = Poller::new()?;
         let events = plane.events()?;
         poller.add(&listener, LISTENER, Interest::Read)?;
@@ -341,7 +345,9 @@ impl<'a> Server<'a> {
         // An owner's end that became writable is served like the port: what waits for room goes first.
         let outward = side == Side::Port || served.full;
         let mut state = if outward { served.relay.to_owner(buffer) } else { State::Open };
-        if side == Side::Owner && state != State::Abandoned && served.relay.from_owner(buffer) == State::Abandoned
+        if side == Side::Owner
+            && state != State::Abandoned
+            && served.relay.from_owner(buffer) == State::Abandoned
         {
             state = State::Abandoned;
         }
@@ -358,9 +364,11 @@ impl<'a> Server<'a> {
             }
             State::Open if outward && served.full => {
                 served.full = false;
-                poller
-                    .modify(served.relay.owner_fd(), served.owner_token, Interest::Read)
-                    .and(poller.add(served.relay.port_fd(), served.port_token, Interest::Read))
+                poller.modify(served.relay.owner_fd(), served.owner_token, Interest::Read).and(poller.add(
+                    served.relay.port_fd(),
+                    served.port_token,
+                    Interest::Read,
+                ))
             }
             State::Ended if served.full => {
                 served.full = false;
