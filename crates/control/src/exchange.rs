@@ -256,7 +256,6 @@ impl Exchange {
         match next {
             Ok(next) => self.state = next,
             Err(failure) => {
-                self.sender.clear();
                 self.broken = true;
                 steps.push(Step::Failed(failure));
             }
@@ -306,9 +305,11 @@ impl Exchange {
         steps.push(Step::Failed(Failure::new(kind, sentence)));
     }
 
-    /// Puts what TLS still has to say into the window, whatever else is in it, and ends the key.
+    /// Puts what TLS still has to say into the window, even a full one, and ends the key.
     pub(crate) fn give_up(&mut self, now: Now, limits: Limits, say_goodbye: bool) {
-        self.sender.clear();
+        if !self.sender.has_room() {
+            self.sender.clear();
+        }
         if say_goodbye && let Some(tls) = self.tls_mut() {
             tls.close();
         }
