@@ -233,3 +233,174 @@ fn encrypt(
     }
     .map_err(|_| DropReason::NoRoom)
 }
+
+#[cfg(test)]
+mod tests {
+    use ovpn_dco::{DataFormat, KeySlot};
+
+    use super::*;
+    use crate::key_slots::OpenFormat;
+    use crate::peer_table::PeerTable;
+    use crate::test_support::{at, id, ipv4, key, none_key, one_peer};
+
+    const FORMATS: [DataFormat; 3] = [DataFormat::V2, DataFormat::V1, DataFormat::Epoch];
+    const LIMIT: u64 = (1 << 36) - 1;
+
+    fn try_seal(table: &PeerTable, room: usize) -> Result<usize, DropReason> {
+        let peer = table.peer(id(7)).unwrap();
+        let tables = table.read();
+        tables.tx(&peer, at(1)).seal(&ipv4("1.1.1.1", "2.2.2.2", 40), &mut vec![0; room])
+    }
+
+    fn primary(table: &PeerTable, change: impl FnOnce(&mut SealFormat)) {
+        let peer = table.peer(id(7)).unwrap();
+        let mut tx = lock(&peer.tx);
+        change(&mut tx.slots.primary.as_mut().unwrap().format);
+    }
+
+    fn wanted() -> Event {
+        Event::KeySwap { peer: id(7), key_id: ovpn_dco::KeyId::FIRST }
+    }
+
+    #[test]
+    fn without_a_primary_key_nothing_is_sent() {
+        let (table, events) = one_peer(Framing::None, &key(DataFormat::V2, 0, 1, 2));
+        table.key_swap(id(7)).unwrap();
+        assert_eq!(try_seal(&table, 100), Err(DropReason::NoKey));
+        assert_eq!(table.drops().get(DropReason::NoKey), 1);
+        let peer = table.peer(id(7)).unwrap();
+        assert_eq!(table.read().tx(&peer, at(1)).overhead(), None);
+        assert_eq!((peer.info().stats, peer.last_sent()), (ovpn_dco::PeerStats::default(), at(0)));
+        assert_eq!(events.take(), []);
+    }
+
+    #[test]
+    fn a_packet_needs_room_for_all_of_it_and_spends_no_id_otherwise() {
+        for format in FORMATS {
+            let (table, _) = one_peer(Framing::None, &key(format, 0, 1, 2));
+            let peer = table.peer(id(7)).unwrap();
+            let needed = 40 + table.read().tx(&peer, at(1)).overhead().unwrap();
+            for room in 0..needed {
+                assert_eq!(try_seal(&table, room), Err(DropReason::NoRoom), "{format:?} {room}");
+            }
+            assert_eq!(try_seal(&table, needed), Ok(needed));
+            primary(&table, |format| match format {
+                SealFormat::Classic { last_id, .. } => assert_eq!(*last_id, 1),
+                SealFormat::Epoch(chain) => assert_eq!(chain.next_packet().unwrap().1.counter(), 2),
+                SealFormat::None { .. } => panic!(),
+            });
+        }
+    }
+
+    #[test]
+    fn the_counters_and_the_send_time_are_those_of_the_kernel() {
+        let (table, _) = one_peer(Framing::None, &key(DataFormat::V2, 0, 1, 2));
+        let peer = table.peer(id(7)).unwrap();
+        {
+            let tables = table.read();
+            let mut tx = tables.tx(&peer, at(77));
+            tx.seal(&[0x45; 100], &mut [0; 200]).unwrap();
+            tx.seal(&[0x45; 50], &mut [0; 200]).unwrap();
+            tx.seal_ping(&mut [0; 200]).unwrap();
+        }
+        let stats = peer.info().stats;
+        assert_eq!((stats.vpn.tx_packets, stats.vpn.tx_bytes), (2, 150));
+        assert_eq!((stats.link.tx_packets, stats.link.tx_bytes), (3, 150 + 16 + 3 * 24));
+        assert_eq!(peer.last_sent(), at(77));
+    }
+
+    #[test]
+    fn after_the_last_packet_id_the_key_leaves_both_directions() {
+        for (key, last) in [
+            (key(DataFormat::V2, 0, 1, 2), u64::from(u32::MAX)),
+            (key(DataFormat::V1, 0, 1, 2), u64::from(u32::MAX)),
+            (key(DataFormat::Epoch, 0, 1, 2), (1 << 48) - 1),
+            (none_key(0), u64::from(u32::MAX)),
+        ] {
+            let (table, events) = one_peer(Framing::None, &key);
+            let spare = crate::test_support::key(DataFormat::V2, 1, 3, 4);
+            table.key_new(id(7), KeySlot::Secondary, &spare).unwrap();
+            primary(&table, |format| match format {
+                SealFormat::Classic { last_id, .. } | SealFormat::None { last_id } => {
+                    *last_id = last as u32 - 1
+                }
+                SealFormat::Epoch(chain) => chain.preset(u16::MAX, last - 1, 0),
+            });
+            try_seal(&table, 100).unwrap();
+            events.take();
+            assert_eq!(try_seal(&table, 100), Err(DropReason::KeyExhausted));
+            assert_eq!(events.take(), [wanted()]);
+            assert!(table.key_get(id(7), KeySlot::Primary).is_err());
+            let peer = table.peer(id(7)).unwrap();
+            assert!(lock(&peer.rx).slots.primary.is_none());
+            assert!(lock(&peer.rx).slots.secondary.is_some(), "the other key stays");
+            assert_eq!(try_seal(&table, 100), Err(DropReason::NoKey));
+            assert_eq!(events.take(), [], "once");
+            assert_eq!(table.drops().get(DropReason::KeyExhausted), 1);
+            table.key_swap(id(7)).unwrap();
+            try_seal(&table, 100).unwrap();
+        }
+    }
+
+    #[test]
+    fn near_its_usage_limit_a_classic_key_asks_for_another_and_at_the_limit_it_stops() {
+        let (table, events) = one_peer(Framing::None, &key(DataFormat::V2, 0, 1, 2));
+        let preset = |used| {
+            primary(&table, |format| match format {
+                SealFormat::Classic { usage, .. } => usage.preset(used, 0),
+                _ => panic!(),
+            });
+        };
+        // A packet of 40 bytes counts 1 + (24 + 40) / 16.
+        preset(LIMIT / 8 * 7 - 5);
+        try_seal(&table, 100).unwrap();
+        assert_eq!(events.take(), []);
+        try_seal(&table, 100).unwrap();
+        assert_eq!(events.take(), [wanted()]);
+        try_seal(&table, 100).unwrap();
+        assert_eq!(events.take(), [], "asked once");
+        preset(LIMIT);
+        try_seal(&table, 100).unwrap();
+        assert_eq!(try_seal(&table, 100), Err(DropReason::KeyExhausted));
+        assert_eq!(events.take(), [wanted()]);
+        assert_eq!(try_seal(&table, 100), Err(DropReason::NoKey));
+    }
+
+    #[test]
+    fn an_epoch_key_moves_on_instead_and_asks_when_epochs_run_out() {
+        let (table, events) = one_peer(Framing::None, &key(DataFormat::Epoch, 0, 1, 2));
+        let chain = |change: &dyn Fn(&mut crate::epoch::SendChain)| {
+            primary(&table, |format| match format {
+                SealFormat::Epoch(chain) => change(chain),
+                _ => panic!(),
+            });
+        };
+        chain(&|chain| chain.preset(1, 9, LIMIT));
+        try_seal(&table, 100).unwrap();
+        chain(&|chain| assert_eq!(chain.epoch(), 1));
+        try_seal(&table, 100).unwrap();
+        chain(&|chain| assert_eq!(chain.epoch(), 2));
+        assert_eq!(events.take(), []);
+        chain(&|chain| chain.preset(0xF000 - 1, (1 << 48) - 2, 0));
+        try_seal(&table, 100).unwrap();
+        assert_eq!(events.take(), []);
+        try_seal(&table, 100).unwrap();
+        chain(&|chain| assert_eq!(chain.epoch(), 0xF000));
+        assert_eq!(events.take(), [wanted()]);
+        try_seal(&table, 100).unwrap();
+        assert_eq!(events.take(), []);
+    }
+
+    #[test]
+    fn a_swap_changes_both_directions_at_once() {
+        let (table, _) = one_peer(Framing::None, &key(DataFormat::V2, 0, 1, 2));
+        table.key_new(id(7), KeySlot::Secondary, &key(DataFormat::Epoch, 1, 3, 4)).unwrap();
+        assert_eq!(try_seal(&table, 100), Ok(64));
+        table.key_swap(id(7)).unwrap();
+        assert_eq!(try_seal(&table, 100), Ok(68));
+        let peer = table.peer(id(7)).unwrap();
+        let rx = lock(&peer.rx);
+        assert!(matches!(rx.slots.primary.as_ref().unwrap().format, OpenFormat::Epoch(_)));
+        assert!(matches!(rx.slots.secondary.as_ref().unwrap().format, OpenFormat::Classic { .. }));
+    }
+}

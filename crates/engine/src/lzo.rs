@@ -145,3 +145,196 @@ impl Sink<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEXT: &str = "GET /index.html HTTP/1.1\r\nHost: www.example.org\r\n\
+                        Accept: text/html,application/xhtml+xml\r\nAccept-Language: en\r\n";
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    }
+
+    /// Three times the text, as liblzo2 compresses it (`lzo1x_1_15`, what OpenVPN uses, and `lzo1x_999`).
+    #[test]
+    fn expands_what_the_reference_library_compressed() {
+        let fast = "002c474554202f696e6465782e68746d6c20485454502f312e310d0a486f73743a207777772e6578616d706c\
+                    652e6f72670d0a4163636570743a20746578742f68060b2c6170706c69636174696f6e2f786402022b786d6c\
+                    0dc0050c2d4c616e67756167653a20656e0d0a20abb8010f6570742d4c616e67756167653a20656e0d0a1100\
+                    00";
+        let best = "47474554202f696e6465782e68746d6c20485454502f312e310d0a486f73743a207777772e6578616d706c65\
+                    2e6f72670d0a41636365704103740605742f6b062c617000070669636174696f6e2f7866022b780c00e0050c\
+                    2d4c616e67756167653a20656e0d0a20bdb801110000";
+        let expected = TEXT.repeat(3).into_bytes();
+        for stream in [fast, best] {
+            let stream = hex(stream);
+            let mut out = vec![0; expected.len()];
+            assert_eq!(decompress(&stream, &mut out), Ok(expected.len()));
+            assert_eq!(out, expected);
+            for short in 0..expected.len() {
+                assert_eq!(decompress(&stream, &mut out[..short]), Err(Damaged));
+            }
+            for cut in 0..stream.len() {
+                assert_eq!(decompress(&stream[..cut], &mut out), Err(Damaged), "cut at {cut}");
+            }
+        }
+    }
+
+    /// A compressor that obeys instead of searching: it encodes just what it is told, each in one given way.
+    #[derive(Default)]
+    struct Encoder {
+        stream: Vec<u8>,
+        plain: Vec<u8>,
+        /// Where the two bits are that count literals after a match.
+        count_at: Option<usize>,
+        after_run: bool,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Literals(Vec<u8>),
+        Match { form: u8, distance: prop::sample::Index, length: usize },
+    }
+
+    impl Encoder {
+        fn literals(&mut self, bytes: &[u8]) {
+            self.plain.extend(bytes);
+            match (bytes.len(), self.count_at.take()) {
+                (0, _) => {}
+                (count @ 1..=3, Some(at)) => {
+                    self.stream[at] |= count as u8;
+                    self.stream.extend(bytes);
+                }
+                (count @ 1..=238, _) if self.stream.is_empty() => {
+                    self.stream.push(count as u8 + 17);
+                    self.stream.extend(bytes);
+                }
+                (count, _) => {
+                    assert!(count > 3, "a short run only follows a match or begins the stream");
+                    self.length(0, count - 3, 15);
+                    self.stream.extend(bytes);
+                }
+            }
+            self.after_run = bytes.len() > 3;
+        }
+
+        fn length(&mut self, base: u8, length: usize, max: usize) {
+            if length <= max {
+                return self.stream.push(base | length as u8);
+            }
+            self.stream.push(base);
+            let mut left = length - max;
+            while left > 255 {
+                self.stream.push(0);
+                left -= 255;
+            }
+            self.stream.push(left as u8);
+        }
+
+        fn repeat(&mut self, form: u8, distance: prop::sample::Index, length: usize) {
+            let (nearest, farthest, lengths) = match form {
+                0 => (1, 2048, 3..=8),
+                1 => (1, 16384, 3..=600),
+                2 => (16385, 49151, 3..=600),
+                _ => (2049, 3072, 3..=3),
+            };
+            let farthest = farthest.min(self.plain.len());
+            if farthest < nearest || form == 3 && !self.after_run {
+                return;
+            }
+            let distance = nearest + distance.index(farthest - nearest + 1);
+            let length = length.clamp(*lengths.start(), *lengths.end());
+            for _ in 0..length {
+                self.plain.push(self.plain[self.plain.len() - distance]);
+            }
+            self.after_run = false;
+            let near = distance - nearest;
+            match form {
+                0 => {
+                    let length =
+                        if length <= 4 { 0x40 + (length - 3) * 32 } else { 0x80 + (length - 5) * 32 };
+                    self.count_at = Some(self.stream.len());
+                    self.stream.extend([length as u8 | (near as u8 & 7) << 2, (near >> 3) as u8]);
+                }
+                3 => {
+                    self.count_at = Some(self.stream.len());
+                    self.stream.extend([(near as u8 & 3) << 2, (near >> 2) as u8]);
+                }
+                form => {
+                    let near = if form == 1 { near } else { distance - 16384 };
+                    let (base, max) = if form == 1 { (32, 31) } else { (16 | (near >> 11) as u8 & 8, 7) };
+                    self.length(base, length - 2, max);
+                    self.count_at = Some(self.stream.len());
+                    self.stream.extend(((near & 0x3FFF) as u16 * 4).to_le_bytes());
+                }
+            }
+        }
+
+        fn finish(mut self) -> (Vec<u8>, Vec<u8>) {
+            self.stream.extend([0x11, 0, 0]);
+            (self.stream, self.plain)
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 4..40).prop_map(Step::Literals),
+            proptest::collection::vec(any::<u8>(), 0..4).prop_map(Step::Literals),
+            proptest::collection::vec(any::<u8>(), 200..700).prop_map(Step::Literals),
+            (0..4u8, any::<prop::sample::Index>(), 0..700usize)
+                .prop_map(|(form, distance, length)| Step::Match { form, distance, length }),
+            (0..4u8, any::<prop::sample::Index>(), 500..600usize)
+                .prop_map(|(form, distance, length)| Step::Match { form, distance, length }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn expands_every_form_of_instruction(steps in proptest::collection::vec(step(), 0..200)) {
+            let mut encoder = Encoder::default();
+            encoder.literals(&[7; 20]);
+            for step in steps {
+                match step {
+                    // A run can follow a match only; short ones only in the match's own bits.
+                    Step::Literals(bytes) if encoder.count_at.is_some() => encoder.literals(&bytes),
+                    Step::Literals(_) => {}
+                    Step::Match { form, distance, length } => encoder.repeat(form, distance, length),
+                }
+            }
+            let (stream, plain) = encoder.finish();
+            let mut out = vec![0; plain.len()];
+            prop_assert_eq!(decompress(&stream, &mut out), Ok(plain.len()));
+            prop_assert!(out == plain);
+        }
+
+        #[test]
+        fn damaged_streams_are_refused_or_bounded(
+            stream in proptest::collection::vec(any::<u8>(), 0..300), room in 0..2000usize
+        ) {
+            let mut out = vec![0; room];
+            if let Ok(len) = decompress(&stream, &mut out) {
+                prop_assert!(len <= room);
+            }
+        }
+    }
+
+    /// Two bytes from near by, after one to three literals: the one form a match's count bits lead to.
+    #[test]
+    fn short_matches_after_short_runs() {
+        // Four literals, 3 bytes from 1 back with one literal, 2 bytes from 2 back, end.
+        let stream = [21, b'a', b'b', b'c', b'd', 0x41, 0, b'X', 0b0100, 0, 0x11, 0, 0];
+        let mut out = [0; 32];
+        let len = decompress(&stream, &mut out).unwrap();
+        assert_eq!(&out[..len], b"abcddddXdX");
+    }
+
+    #[test]
+    fn a_bomb_ends_at_the_buffer() {
+        let bomb = [&[18, 0, 0x20][..], &[0; 1000], &[1, 0, 0], &[0x11, 0, 0]].concat();
+        assert_eq!(decompress(&bomb, &mut [0; 65_535]), Err(Damaged));
+    }
+}

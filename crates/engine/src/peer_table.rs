@@ -489,3 +489,6 @@ fn addresses(vpn: &VpnAddrs) -> impl Iterator<Item = IpAddr> {
 fn no_such_peer(id: PeerId) -> Error {
     Error::new(ErrorKind::NoSuchPeer, format!("there is no peer {id}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,7 +156,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
+        #![proptest_config(ProptestConfig::with_cases(128))]
         #[test]
         fn agrees_with_the_slow_model(
             steps in proptest::collection::vec((id(), prop_oneof![9 => 0..50u64, 1 => 25_000..35_000u64]), 1..400)
