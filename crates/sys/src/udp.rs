@@ -91,6 +91,15 @@ impl UdpSocket {
         Ok(this)
     }
 
+    /// Whether the system may merge datagrams of one sender. To be turned off for a socket that the kernel's `ovpn`
+    /// taps, which would take merged data packets for one.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn set_merging(&self, on: bool) -> io::Result<()> {
+        self.set_option(libc::SOL_UDP, libc::UDP_GRO, on.into())
+    }
+
     /// Raises the buffers to `receive` and `send` bytes, as far as the system lets us; larger ones stay.
     pub fn raise_buffers(&self, receive: usize, send: usize) {
         let socket = SockRef::from(&self.fd);

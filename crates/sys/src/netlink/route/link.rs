@@ -14,6 +14,7 @@ pub(super) const HEADER_LEN: usize = 16;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_PID: u16 = 19;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -38,6 +39,8 @@ pub struct Link {
     pub running: bool,
     /// Its kind (`tun`, `ovpn`, `veth`, …); hardware has none.
     pub kind: Option<String>,
+    /// Its free text for people and programs.
+    pub alias: Option<String>,
     /// Mode of an `ovpn` device, where the kernel tells it.
     pub ovpn_mode: Option<OvpnMode>,
 }
@@ -60,6 +63,8 @@ pub struct LinkChange<'a> {
     pub mtu: Option<u32>,
     /// New name.
     pub name: Option<String>,
+    /// New free text.
+    pub alias: Option<String>,
     /// Network namespace to move to.
     pub namespace: Option<Namespace<'a>>,
 }
@@ -138,6 +143,9 @@ impl Rtnetlink {
             }
             if let Some(mtu) = change.mtu {
                 a.u32(IFLA_MTU, mtu);
+            }
+            if let Some(alias) = &change.alias {
+                a.bytes(IFLA_IFALIAS, alias.as_bytes());
             }
             match change.namespace {
                 Some(Namespace::Descriptor(fd)) => {
@@ -230,6 +238,7 @@ pub(super) fn parse(header: &[u8], attributes: Attributes<'_>) -> std::result::R
         let attribute = attribute?;
         match attribute.kind {
             IFLA_IFNAME => link.name = attribute.string()?.to_owned(),
+            IFLA_IFALIAS => link.alias = Some(attribute.string()?.to_owned()),
             IFLA_MTU => link.mtu = attribute.u32()?,
             IFLA_LINKINFO => {
                 let mut data = None;

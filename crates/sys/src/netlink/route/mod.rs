@@ -88,11 +88,17 @@ mod tests {
             assert_eq!(link.kind.as_deref(), Some("bridge"));
             assert!(!link.up);
             assert_eq!(net.link_add("d0", "bridge").unwrap_err().errno(), libc::EEXIST);
-            let change =
-                LinkChange { up: Some(true), mtu: Some(1300), name: Some("d1".into()), namespace: None };
+            let change = LinkChange {
+                up: Some(true),
+                mtu: Some(1300),
+                name: Some("d1".into()),
+                alias: Some("of a test".into()),
+                namespace: None,
+            };
             net.link_change(link.index, &change).unwrap();
             let link = net.link_get(link.index).unwrap();
             assert_eq!((link.name.as_str(), link.up, link.mtu), ("d1", true, 1300));
+            assert_eq!(link.alias.as_deref(), Some("of a test"));
             let error = net
                 .link_change(link.index, &LinkChange { mtu: Some(1), ..LinkChange::default() })
                 .map(|()| net.link_get(link.index).unwrap().mtu);
