@@ -2,24 +2,26 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `logging`, `signal`, `sd_notify`, `daemon`, `outcome` | the process: its log, signals, service manager, exit codes |
+//! | `command_line`, `version`, `process` | what is asked for, and a run of it |
+//! | `logging`, `signal`, `sd_notify`, `outcome` | the process: its log, signals, service manager, exit codes |
 //! | `materials`, `private_key`, `prompt` | keys, certificates and passwords |
+//! | `session_params`, `data_plane`, `setup` | configuration to control plane and data plane |
 //! | `sockets`, `port` | outside sockets, and the data plane's control port |
 //! | `tunnel`, `routes`, `dns`, `mss` | the device's addresses, routes and name servers |
 //! | `script`, `environment`, `script_environment` | user scripts |
 //! | `client`, `p2p`, `server` | the modes |
-//! | `engine_process` | the engine as a process of its own, and its client side |
+//! | `management` | the management interface |
+//! | `engine_process` | the userspace data plane as a process of its own |
 //! | `cli` | the test bed `ovpn-cli` |
 //! | `check` | what a configuration would do |
 #![forbid(unsafe_code)]
 
 mod check;
 mod cli;
-mod client {
-    pub(crate) mod remotes;
-}
+mod client;
+mod command_line;
 mod config_files;
-mod daemon;
+mod data_plane;
 mod dns;
 mod engine_process;
 mod environment;
@@ -31,6 +33,7 @@ mod mss;
 mod outcome;
 mod port;
 mod private_key;
+mod process;
 mod prompt;
 mod routes;
 mod script;
@@ -38,6 +41,8 @@ mod script_environment;
 mod sd_notify;
 #[allow(dead_code)]
 mod server;
+mod session_params;
+mod setup;
 mod signal;
 mod sockets;
 mod tunnel;
@@ -49,12 +54,10 @@ fn main() -> ExitCode {
     if let Some(code) = cli::dispatch(&std::env::args().collect::<Vec<_>>()) {
         return code;
     }
-    let words: Vec<String> = std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     match words.first().map(String::as_str) {
         Some("check") => check::run(words.get(1..).unwrap_or_default()),
-        _ => {
-            eprintln!("ovpn: name a command; `ovpn check FILE` says what a configuration would do");
-            ExitCode::from(2)
-        }
+        _ => process::run(&words),
     }
 }

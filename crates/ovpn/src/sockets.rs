@@ -159,6 +159,16 @@ pub(crate) async fn local_address(
     }
 }
 
+/// The transport as stock names it in the log: `UDPv4`, `TCPv6_CLIENT`, …
+pub(crate) fn protocol_word(remote: SocketAddr, tcp: bool) -> &'static str {
+    match (tcp, remote.ip().to_canonical().is_ipv4()) {
+        (false, true) => "UDPv4",
+        (false, false) => "UDPv6",
+        (true, true) => "TCPv4_CLIENT",
+        (true, false) => "TCPv6_CLIENT",
+    }
+}
+
 /// An address as stock logs it: `[AF_INET]192.0.2.1:1194`.
 pub(crate) fn shown(address: SocketAddr) -> String {
     match address {

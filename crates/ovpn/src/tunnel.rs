@@ -129,6 +129,26 @@ impl Tunnel {
         complete
     }
 
+    /// If the way to `server` leads into the tunnel, puts a host route past it.
+    pub(crate) fn keep_way_to(&mut self, server: IpAddr, situation: &Situation) {
+        if !self.net.route_get(server).is_ok_and(|route| route.device == Some(self.index)) {
+            return;
+        }
+        let default = if server.is_ipv4() { situation.default4 } else { situation.default6 };
+        let Some(default) = default else { return };
+        let change = Change::Add(Route {
+            destination: IpNet::from(server),
+            gateway: default.gateway,
+            device: Some(routes::Device::Index(default.device)),
+            metric: None,
+        });
+        match self.apply(change) {
+            Ok(true) => self.changes.push(change),
+            Ok(false) => {}
+            Err(error) => tracing::warn!("ROUTE: {error}"),
+        }
+    }
+
     /// Takes all routes back, last first.
     pub(crate) fn remove_routes(&mut self) {
         for change in std::mem::take(&mut self.changes).into_iter().rev() {

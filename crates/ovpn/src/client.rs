@@ -1,0 +1,331 @@
+//! Client mode: one server after another until one answers, and again when it is lost.
+//!
+//! ```text
+//!  ┌─▶ choose a remote ─▶ resolve ─▶ socket ─▶ Connection ─▶ how it ended ─┬─▶ exit
+//!  └────────────── pause (back-off) ◀──────────────────────────────────────┘
+//! ```
+//!
+//! The data plane and its device outlive a connection where `persist-tun` says so.
+
+mod connection;
+mod login;
+mod plane;
+pub(crate) mod remotes;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ovpn_config::Config;
+use ovpn_config::model::{self, Protocol};
+use ovpn_control::{TlsClient, Wrapping};
+use ovpn_dco::SocketSource;
+
+use self::connection::{Connection, End};
+use self::login::Login;
+use self::plane::Plane;
+use self::remotes::{Advance, Remotes, Retry};
+use crate::environment::Environment;
+use crate::outcome::{Fatal, Outcome};
+use crate::setup::Setup;
+use crate::signal::{Kind, Signal, Signals};
+use crate::{materials, sd_notify, sockets};
+
+/// Runs the client until a signal ends or reloads it.
+///
+/// # Errors
+/// What cannot be repaired by trying again.
+pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome, Fatal> {
+    let mut client = Client::new(setup)?;
+    let result = client.run(signals).await;
+    client.plane_down("init", &result).await;
+    result
+}
+
+/// All that outlives a connection.
+pub(crate) struct Client {
+    pub(crate) config: Config,
+    pub(crate) environment: Environment,
+    pub(crate) tls: TlsClient,
+    pub(crate) login: Login,
+    pub(crate) plane: Option<Plane>,
+    entries: Vec<Entry>,
+    remotes: Remotes,
+    retry: Retry,
+    /// The last signal, for `down` scripts.
+    last_signal: Option<Signal>,
+}
+
+/// A connection entry with its keys at hand.
+pub(crate) struct Entry {
+    pub(crate) options: model::Connection,
+    pub(crate) wrapping: Wrapping,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Client {
+    fn new(setup: &Setup) -> Result<Self, Fatal> {
+        let config = setup.config.clone();
+        let mut entries = Vec::new();
+        for options in &config.connections {
+            let tcp = options.remote.protocol.is_tcp();
+            if config.transport.force_tcp.is_some_and(|force| force != tcp) {
+                continue;
+            }
+            if options.http_proxy.is_some() || options.socks_proxy.is_some() {
+                return Err(Fatal("http-proxy and socks-proxy are not supported yet: connect directly".to_owned()));
+            }
+            let wrapping = materials::wrapping_of(&config, options)?;
+            entries.push(Entry { options: options.clone(), wrapping, addresses: Vec::new() });
+        }
+        if config.transport.remote_random {
+            shuffle(&mut entries);
+        }
+        let Some(first) = entries.first() else {
+            return Err(Fatal("No usable connection profiles are present".to_owned()));
+        };
+        let retry = Retry {
+            pause: if config.auth.retry == model::AuthRetry::NoInteract {
+                first.options.retry_pause.max(Duration::from_secs(10))
+            } else {
+                first.options.retry_pause
+            },
+            longest: first.options.retry_pause_max,
+            rounds: config.transport.connect_retry_max,
+        };
+        Ok(Self {
+            tls: materials::tls_client(&config)?,
+            environment: setup.environment(),
+            login: Login::default(),
+            plane: None,
+            remotes: Remotes::new(entries.len()),
+            entries,
+            retry,
+            config,
+            last_signal: None,
+        })
+    }
+
+    async fn run(&mut self, signals: &mut Signals) -> Result<Outcome, Fatal> {
+        sd_notify::ready();
+        loop {
+            if self.remotes.exhausted(&self.retry) {
+                let rounds = self.retry.rounds.unwrap_or_default();
+                return Err(Fatal(format!(
+                    "All connections have been connect-retry-max ({rounds}) times unsuccessful, exiting"
+                )));
+            }
+            self.remotes.attempt();
+            let end = self.attempt(signals).await?;
+            let signal = end.signal.remapped(self.config.process.remap_usr1.map(|to| match to {
+                model::RemapUsr1::Hup => Kind::Hup,
+                model::RemapUsr1::Term => Kind::Term,
+            }));
+            tracing::info!("{signal}");
+            self.last_signal = Some(signal.clone());
+            if let Some(outcome) = Outcome::of(&signal) {
+                return Ok(outcome);
+            }
+            if !self.config.device.persist {
+                self.plane_down("restart", &Ok(Outcome::Reload)).await;
+            }
+            if end.completed {
+                self.remotes.completed();
+            }
+            let addresses = self.entries.get(self.remotes.current().0).map_or(0, |entry| entry.addresses.len());
+            self.remotes.advance(end.advance, addresses);
+            if end.pause {
+                let pause = self.remotes.pause(&self.retry, end.backoff);
+                tracing::info!("Restart pause, {} second(s)", pause.as_secs());
+                if let Some(outcome) = self.wait(pause, signals).await {
+                    return Ok(outcome);
+                }
+            }
+        }
+    }
+
+    /// Waits between attempts; signals are heard.
+    async fn wait(&mut self, pause: Duration, signals: &mut Signals) -> Option<Outcome> {
+        let sleep = tokio::time::sleep(pause);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                () = &mut sleep => return None,
+                signal = signals.next() => {
+                    if signal.kind == Kind::Usr2 {
+                        continue;
+                    }
+                    tracing::info!("{signal}");
+                    self.last_signal = Some(signal.clone());
+                    if let Some(outcome) = Outcome::of(&signal) {
+                        return Some(outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One attempt at one address, to the end of the connection if it comes up.
+    async fn attempt(&mut self, signals: &mut Signals) -> Result<End, Fatal> {
+        let (entry_index, address_index) = self.remotes.current();
+        let Some(entry) = self.entries.get(entry_index) else {
+            return Err(Fatal("No usable connection profiles are present".to_owned()));
+        };
+        let remote = match self.resolve(entry_index, address_index, signals).await {
+            Ok(remote) => remote,
+            Err(end) => return Ok(end),
+        };
+        let tcp = entry.options.remote.protocol == Protocol::TcpClient || entry.options.remote.protocol.is_tcp();
+        if let Some(plane) = &mut self.plane {
+            plane.keep_way_to(remote.ip().to_canonical());
+        }
+        let Some(entry) = self.entries.get(entry_index) else {
+            return Err(Fatal("No usable connection profiles are present".to_owned()));
+        };
+        let options = &entry.options;
+        let bound = options.local_port.is_some() || options.local_host.is_some() || options.bind;
+        let local = if bound {
+            let port = options.local_port.unwrap_or(0);
+            match sockets::local_address(options.local_host.as_deref(), port, remote).await {
+                Ok(local) => Some(local),
+                Err(error) => return Err(Fatal::new("the address of --local cannot be used", error)),
+            }
+        } else {
+            None
+        };
+        let word = crate::sockets::protocol_word(remote, tcp);
+        let socket = if tcp {
+            tracing::info!("Attempting to establish TCP connection with {}", sockets::shown(remote));
+            let connect = sockets::tcp_connect(remote, local, &self.config.transport, options.connect_timeout);
+            tokio::select! {
+                socket = connect => socket,
+                signal = next_but_usr2(signals) => return Ok(End::from_signal(signal)),
+            }
+        } else {
+            sockets::udp_to(remote, local, &self.config.transport)
+        };
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!("{word}: connect to {} failed: {error}", sockets::shown(remote));
+                return Ok(End::retry("init_instance"));
+            }
+        };
+        if tcp {
+            tracing::info!("TCP connection established with {}", sockets::shown(remote));
+        }
+        let link_local = local.map_or_else(|| "(not bound)".to_owned(), sockets::shown);
+        tracing::info!("{word} link local: {link_local}");
+        tracing::info!("{word} link remote: {}", sockets::shown(remote));
+        let credentials = self.login.next(&self.config)?;
+        if self.plane.is_none() {
+            self.plane = Some(Plane::open(&self.config)?);
+        }
+        let Some(plane) = &self.plane else { return Ok(End::retry("init_instance")) };
+        let transport = match plane.data_plane().transport_open(SocketSource::Socket(socket)) {
+            Ok(transport) => transport,
+            Err(error) => return Err(Fatal::new("the data plane does not take the socket", error)),
+        };
+        let connection = Connection::new(self, entry_index, remote, tcp, transport, credentials)?;
+        connection.run(signals).await
+    }
+
+    /// The address to try, resolving the entry's name where needed. Failures are tried again every 5 seconds for as
+    /// long as `resolv-retry` says.
+    async fn resolve(
+        &mut self,
+        entry_index: usize,
+        address_index: usize,
+        signals: &mut Signals,
+    ) -> Result<SocketAddr, End> {
+        let Some(entry) = self.entries.get_mut(entry_index) else { return Err(End::retry("init_instance")) };
+        let known = entry.addresses.get(address_index).copied();
+        if let Some(known) = known
+            && (address_index > 0 || self.config.transport.persist_remote_ip)
+        {
+            return Ok(known);
+        }
+        let remote = &entry.options.remote;
+        let host = if self.config.transport.remote_random_hostname {
+            format!("{:012x}.{}", random_u64() & 0xffff_ffff_ffff, remote.host)
+        } else {
+            remote.host.clone()
+        };
+        let started = tokio::time::Instant::now();
+        loop {
+            let lookup = sockets::resolve(&host, remote.port, remote.family);
+            let found = tokio::select! {
+                found = lookup => found,
+                signal = next_but_usr2(signals) => return Err(End::from_signal(signal)),
+            };
+            match found {
+                Ok(addresses) => {
+                    let address = addresses.get(address_index).or(addresses.first()).copied();
+                    entry.addresses = addresses;
+                    return address.ok_or_else(|| End::retry("init_instance"));
+                }
+                Err(error) => {
+                    tracing::warn!("RESOLVE: Cannot resolve host address: {host}:{} ({error})", remote.port);
+                    let limit = self.config.transport.resolve_retry;
+                    if limit.is_some_and(|limit| started.elapsed() >= limit) {
+                        return Err(End::retry("init_instance"));
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_secs(5)) => {}
+                        signal = next_but_usr2(signals) => return Err(End::from_signal(signal)),
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn entry(&self, index: usize) -> Option<&Entry> {
+        self.entries.get(index)
+    }
+
+    /// Takes the tunnel down: DNS, routes, addresses, device, scripts.
+    async fn plane_down(&mut self, context: &str, result: &Result<Outcome, Fatal>) {
+        if let Some(plane) = self.plane.take() {
+            let word = match (&self.last_signal, result) {
+                (Some(signal), _) => signal.word(),
+                (None, _) => "exit".to_owned(),
+            };
+            plane.close(&self.config, context, &word).await;
+        }
+    }
+}
+
+/// The next signal that is not SIGUSR2, which has nothing to tell while there is no connection.
+async fn next_but_usr2(signals: &mut Signals) -> Signal {
+    loop {
+        let signal = signals.next().await;
+        if signal.kind != Kind::Usr2 {
+            return signal;
+        }
+    }
+}
+
+fn random_u64() -> u64 {
+    use ovpn_control::{Random as _, SystemRandom};
+    let mut bytes = [0; 8];
+    SystemRandom.fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+fn shuffle<T>(items: &mut [T]) {
+    for last in (1..items.len()).rev() {
+        let bound = u64::try_from(last + 1).unwrap_or(1);
+        let other = usize::try_from(random_u64() % bound).unwrap_or(0);
+        items.swap(last, other);
+    }
+}
+
+impl From<ovpn_wire::message::Advance> for Advance {
+    fn from(advance: ovpn_wire::message::Advance) -> Self {
+        use ovpn_wire::message::Advance as Wire;
+        match advance {
+            Wire::No => Self::Stay,
+            Wire::Unspecified | Wire::Address => Self::Address,
+            Wire::Remote => Self::Remote,
+        }
+    }
+}

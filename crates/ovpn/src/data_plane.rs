@@ -1,0 +1,98 @@
+//! The data plane: opening one, and saying in its words what the control plane decided.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ovpn_config::model::{Compression, MssFix, Timers};
+use ovpn_control::{Cipher, DataFormat, DataKey, KeySlot, Negotiated};
+use ovpn_dco::{self as dco, CipherAlg, Framing, KeyConfig, KeyDirection, Keepalive, PeerUpdate};
+
+use crate::mss::{self, Outside};
+
+/// A negotiated key as a data plane takes it; `None` where its numbers are out of range.
+pub(crate) fn key_config(key: &DataKey) -> Option<KeyConfig> {
+    let direction = |direction: &ovpn_control::DataKeyDirection| KeyDirection {
+        cipher_key: direction.cipher_key.clone(),
+        nonce_tail: direction.nonce_tail,
+    };
+    Some(KeyConfig {
+        key_id: dco::KeyId::new(key.key_id.get())?,
+        cipher: match key.cipher {
+            Cipher::Aes128Gcm | Cipher::Aes192Gcm | Cipher::Aes256Gcm => CipherAlg::AesGcm,
+            Cipher::ChaCha20Poly1305 => CipherAlg::ChaCha20Poly1305,
+        },
+        format: match key.format {
+            DataFormat::V1 => dco::DataFormat::V1,
+            DataFormat::V2 => dco::DataFormat::V2,
+            DataFormat::Epoch => dco::DataFormat::Epoch,
+        },
+        key_len: u8::try_from(key.cipher.key_len()).ok()?,
+        encrypt: direction(&key.encrypt),
+        decrypt: direction(&key.decrypt),
+    })
+}
+
+/// The data plane's name for a slot.
+pub(crate) const fn slot(slot: KeySlot) -> dco::KeySlot {
+    match slot {
+        KeySlot::Primary => dco::KeySlot::Primary,
+        KeySlot::Secondary => dco::KeySlot::Secondary,
+    }
+}
+
+/// The id for `peer_new`: the negotiated one; peers without ids share 0, as each has its own transport address.
+pub(crate) fn peer_id(negotiated: &Negotiated) -> dco::PeerId {
+    negotiated.peer_id.and_then(dco::PeerId::new).or(dco::PeerId::new(0)).unwrap_or(dco::PeerId::MAX)
+}
+
+/// The framing that a compression option stands for.
+pub(crate) const fn framing(compression: Option<Compression>) -> Framing {
+    match compression {
+        None | Some(Compression::StubV2) => Framing::None,
+        Some(Compression::CompLzo | Compression::Lzo) => Framing::Lzo,
+        Some(Compression::Lz4 | Compression::Stub) => Framing::Swap,
+        Some(Compression::Lz4V2) => Framing::V2,
+    }
+}
+
+/// Where data goes on the outside, as far as sizes depend on it.
+pub(crate) fn outside(remote: SocketAddr, tcp: bool, format: DataFormat) -> Outside {
+    let ipv6 = matches!(remote.ip().to_canonical(), IpAddr::V6(_));
+    Outside { ipv6, tcp, epoch: format == DataFormat::Epoch, v1: format == DataFormat::V1 }
+}
+
+/// Keepalive and MSS of a peer.
+pub(crate) fn peer_update(timers: &Timers, mssfix: MssFix, tun_mtu: u16, outside: Outside) -> PeerUpdate {
+    /// The longest interval that data planes take; also "never" for one of the two timers while the other is wanted.
+    const DAY: Duration = Duration::from_secs(86_400);
+    let timeout = timers.ping_restart.or(timers.ping_exit);
+    let keepalive = match (timers.ping, timeout) {
+        (None, None) => Keepalive::default(),
+        (interval, timeout) => {
+            Keepalive { interval: interval.unwrap_or(DAY).min(DAY), timeout: timeout.unwrap_or(DAY).min(DAY) }
+        }
+    };
+    PeerUpdate {
+        keepalive: Some(keepalive),
+        mss: Some(mss::mss(mssfix, tun_mtu, outside)),
+        ..PeerUpdate::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_timer_alone_does_not_turn_both_off() {
+        let outside = Outside { ipv6: false, tcp: false, epoch: false, v1: false };
+        let timers = Timers { ping_restart: Some(Duration::from_secs(60)), ..Timers::default() };
+        let update = peer_update(&timers, MssFix::Default, 1500, outside);
+        let keepalive = update.keepalive.unwrap();
+        assert_eq!(keepalive.timeout, Duration::from_secs(60));
+        assert!(!keepalive.interval.is_zero());
+        assert_eq!(update.mss, Some(1400));
+        let update = peer_update(&Timers::default(), MssFix::Off, 1500, outside);
+        assert_eq!(update.keepalive, Some(Keepalive::default()));
+    }
+}

@@ -1,0 +1,216 @@
+//! A run of a mode as a process: configuration, log, background, signals, exit code; again after SIGHUP.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use ovpn_config::model::{Log, Role};
+use ovpn_config::{Config, Reader};
+
+use ovpn_sys::background::{self, Background, Split};
+
+use crate::command_line::{self, Invocation, Wanted};
+use crate::logging::{self, Style, Target};
+use crate::outcome::{Fatal, Outcome};
+use crate::setup::Setup;
+use crate::signal::Signals;
+use crate::{client, sd_notify, version};
+
+/// Does what the command line asks for; the process ends with the returned code.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    match command_line::parse(words) {
+        Invocation::Version => {
+            print!("{}", version::text());
+            ExitCode::SUCCESS
+        }
+        Invocation::Usage => {
+            print!("{}", command_line::usage());
+            ExitCode::FAILURE
+        }
+        Invocation::Run { wanted, words, file } => run_mode(wanted, &words, file),
+    }
+}
+
+fn run_mode(wanted: Wanted, words: &[String], file: Option<String>) -> ExitCode {
+    logging::start();
+    let started = SystemTime::now();
+    let mut background = None;
+    let mut first = true;
+    loop {
+        let result = load(wanted, words).and_then(|config| {
+            if first {
+                match prepare(&config)? {
+                    Prepared::Parent(status) => return Ok(Step::Leave(status)),
+                    Prepared::Here(here) => background = here,
+                }
+                first = false;
+            }
+            let setup = Setup { config, file: file.clone(), started };
+            run_once(&setup, &mut background)
+        });
+        match result {
+            Ok(Step::Leave(code)) => return ExitCode::from(code),
+            Ok(Step::Again) => {}
+            Err(fatal) => {
+                tracing::error!("{fatal}");
+                tracing::error!("Exiting due to fatal error");
+                sd_notify::failed(&fatal.to_string());
+                if let Some(background) = background.take() {
+                    let _ = background.report(1);
+                }
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+}
+
+enum Step {
+    Leave(u8),
+    Again,
+}
+
+enum Prepared {
+    /// The process that was started: it ends with this status.
+    Parent(u8),
+    /// The one that works.
+    Here(Option<Background>),
+}
+
+/// Files for `config` lines.
+struct Files;
+
+impl Reader for Files {
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        if name == "stdin" {
+            let mut text = Vec::new();
+            io::Read::read_to_end(&mut io::stdin(), &mut text)?;
+            return Ok(text);
+        }
+        std::fs::read(name)
+    }
+}
+
+fn load(wanted: Wanted, words: &[String]) -> Result<Config, Fatal> {
+    let loaded = ovpn_config::load_command_line(words, &Files);
+    let process = &loaded.config.process;
+    logging::set_verb(process.verb);
+    logging::set_mute(process.mute);
+    let style = Style {
+        suppress_timestamps: process.suppress_timestamps,
+        machine_readable: process.machine_readable_output,
+    };
+    let _ = logging::set_output(&Target::Stdout, style);
+    let obstacles: Vec<String> = loaded
+        .obstacles()
+        .map(|diagnostic| {
+            diagnostic.stock.clone().unwrap_or_else(|| {
+                format!("Options error: {}", diagnostic.one_line(&loaded.sources))
+            })
+        })
+        .collect();
+    for diagnostic in &loaded.diagnostics {
+        if diagnostic.class.prevents_start() {
+            continue;
+        }
+        let line = diagnostic.one_line(&loaded.sources);
+        match diagnostic.class {
+            ovpn_config::Class::Advice | ovpn_config::Class::Ignored => tracing::info!("NOTE: {line}"),
+            _ => tracing::warn!("WARNING: {line}"),
+        }
+    }
+    if let Some((last, before)) = obstacles.split_last() {
+        for obstacle in before {
+            tracing::error!("{obstacle}");
+        }
+        return Err(Fatal(format!("{last}\nUse --help for more information.").replace('\n', " ")));
+    }
+    if !wanted.fits(loaded.config.role) {
+        return Err(Fatal(format!(
+            "`ovpn {}` was asked for, but the configuration is of another mode; use `ovpn --config FILE` to let it decide",
+            wanted.word()
+        )));
+    }
+    Ok(loaded.config)
+}
+
+/// Background, log, pid file, working directory, priority: once, while there is one thread.
+fn prepare(config: &Config) -> Result<Prepared, Fatal> {
+    let process = &config.process;
+    let mut background = None;
+    if process.daemon.is_some() && !sd_notify::is_supervised() {
+        match background::split().map_err(|error| Fatal::new("going to the background", error))? {
+            Split::Waiting(waiting) => return Ok(Prepared::Parent(waiting.status())),
+            Split::Background(here) => background = Some(here),
+        }
+    }
+    if let Some(directory) = &process.directory {
+        // The configuration was read relative to it already; scripts and key files follow.
+        if Path::new(directory).is_absolute() {
+            std::env::set_current_dir(directory).map_err(|error| Fatal(format!("--cd {directory}: {error}")))?;
+        }
+    }
+    let style = Style {
+        suppress_timestamps: process.suppress_timestamps,
+        machine_readable: process.machine_readable_output,
+    };
+    let name = || {
+        process.daemon.as_ref().and_then(|daemon| daemon.name.clone()).unwrap_or_else(|| "openvpn".to_owned())
+    };
+    let target = match &process.log {
+        Log::File(path) => Target::File { path: path.into(), append: false },
+        Log::Append(path) => Target::File { path: path.into(), append: true },
+        Log::Syslog(program) => Target::Syslog(program.clone().unwrap_or_else(name)),
+        Log::Stdout | Log::Stderr if process.daemon.is_some() => Target::Syslog(name()),
+        Log::Stdout | Log::Stderr => Target::Stdout,
+    };
+    if let Err(error) = logging::set_output(&target, style) {
+        match &target {
+            Target::File { path, .. } => {
+                return Err(Fatal(format!("--log {}: {error}", path.display())));
+            }
+            _ => tracing::warn!("the system log cannot be reached ({error}); logging to standard output"),
+        }
+    }
+    if let Some(path) = &process.pid_file {
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .map_err(|error| Fatal(format!("--writepid {path}: {error}")))?;
+    }
+    if let Some(nice) = process.nice
+        && let Err(error) = rustix::process::nice(nice)
+    {
+        tracing::warn!("--nice {nice}: {error}");
+    }
+    tracing::info!("{}", version::title());
+    tracing::info!("{}", version::libraries());
+    Ok(Prepared::Here(background))
+}
+
+fn run_once(setup: &Setup, background: &mut Option<Background>) -> Result<Step, Fatal> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fatal::new("the runtime cannot start", error))?;
+    let outcome = runtime.block_on(async {
+        let mut signals = Signals::new().map_err(|error| Fatal::new("signals", error))?;
+        if let Some(background) = background.take() {
+            background.report(0).map_err(|error| Fatal::new("going to the background", error))?;
+        }
+        match setup.config.role {
+            Role::Client => client::run(setup, &mut signals).await,
+            Role::Server => Err(Fatal("server mode is not there yet".to_owned())),
+            Role::Peer(_) => Err(Fatal("p2p mode is not there yet".to_owned())),
+        }
+    })?;
+    // Resolver threads may be at work; nobody waits for them.
+    runtime.shutdown_background();
+    match outcome {
+        Outcome::Exit(code) => {
+            if let Some(path) = &setup.config.process.pid_file {
+                let _ = std::fs::remove_file(path);
+            }
+            Ok(Step::Leave(code))
+        }
+        Outcome::Reload => Ok(Step::Again),
+    }
+}
