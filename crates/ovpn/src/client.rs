@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ovpn_config::Config;
-use ovpn_config::model::{self, Protocol};
+use ovpn_config::model;
 use ovpn_control::{TlsClient, Wrapping};
 use ovpn_dco::SocketSource;
 
@@ -72,7 +72,9 @@ impl Client {
                 continue;
             }
             if options.http_proxy.is_some() || options.socks_proxy.is_some() {
-                return Err(Fatal("http-proxy and socks-proxy are not supported yet: connect directly".to_owned()));
+                return Err(Fatal(
+                    "http-proxy and socks-proxy are not supported yet: connect directly".to_owned(),
+                ));
             }
             let wrapping = materials::wrapping_of(&config, options)?;
             entries.push(Entry { options: options.clone(), wrapping, addresses: Vec::new() });
@@ -131,7 +133,8 @@ impl Client {
             if end.completed {
                 self.remotes.completed();
             }
-            let addresses = self.entries.get(self.remotes.current().0).map_or(0, |entry| entry.addresses.len());
+            let addresses =
+                self.entries.get(self.remotes.current().0).map_or(0, |entry| entry.addresses.len());
             self.remotes.advance(end.advance, addresses);
             if end.pause {
                 let pause = self.remotes.pause(&self.retry, end.backoff);
@@ -167,14 +170,10 @@ impl Client {
     /// One attempt at one address, to the end of the connection if it comes up.
     async fn attempt(&mut self, signals: &mut Signals) -> Result<End, Fatal> {
         let (entry_index, address_index) = self.remotes.current();
-        let Some(entry) = self.entries.get(entry_index) else {
-            return Err(Fatal("No usable connection profiles are present".to_owned()));
-        };
         let remote = match self.resolve(entry_index, address_index, signals).await {
             Ok(remote) => remote,
             Err(end) => return Ok(end),
         };
-        let tcp = entry.options.remote.protocol == Protocol::TcpClient || entry.options.remote.protocol.is_tcp();
         if let Some(plane) = &mut self.plane {
             plane.keep_way_to(remote.ip().to_canonical());
         }
@@ -182,6 +181,7 @@ impl Client {
             return Err(Fatal("No usable connection profiles are present".to_owned()));
         };
         let options = &entry.options;
+        let tcp = options.remote.protocol.is_tcp();
         let bound = options.local_port.is_some() || options.local_host.is_some() || options.bind;
         let local = if bound {
             let port = options.local_port.unwrap_or(0);
@@ -192,10 +192,11 @@ impl Client {
         } else {
             None
         };
-        let word = crate::sockets::protocol_word(remote, tcp);
+        let word = sockets::protocol_word(remote, tcp);
         let socket = if tcp {
             tracing::info!("Attempting to establish TCP connection with {}", sockets::shown(remote));
-            let connect = sockets::tcp_connect(remote, local, &self.config.transport, options.connect_timeout);
+            let connect =
+                sockets::tcp_connect(remote, local, &self.config.transport, options.connect_timeout);
             tokio::select! {
                 socket = connect => socket,
                 signal = next_but_usr2(signals) => return Ok(End::from_signal(signal)),

@@ -124,7 +124,10 @@ mod tests {
     fn every_way_to_name_a_file() {
         let file = Some("a.ovpn".to_owned());
         assert_eq!(run("a.ovpn"), (Wanted::Any, "--config a.ovpn".to_owned(), file.clone()));
-        assert_eq!(run("client a.ovpn --verb 4"), (Wanted::Client, "--config a.ovpn --verb 4".to_owned(), file.clone()));
+        assert_eq!(
+            run("client a.ovpn --verb 4"),
+            (Wanted::Client, "--config a.ovpn --verb 4".to_owned(), file.clone())
+        );
         let stock = "--suppress-timestamps --nobind --config a.ovpn";
         assert_eq!(run(stock), (Wanted::Any, stock.to_owned(), file));
         assert_eq!(run("server").1, format!("--config {SERVER_FILE}"));

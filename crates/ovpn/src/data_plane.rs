@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ovpn_config::model::{Compression, MssFix, Timers};
 use ovpn_control::{Cipher, DataFormat, DataKey, KeySlot, Negotiated};
-use ovpn_dco::{self as dco, CipherAlg, Framing, KeyConfig, KeyDirection, Keepalive, PeerUpdate};
+use ovpn_dco::{self as dco, CipherAlg, Framing, Keepalive, KeyConfig, KeyDirection, PeerUpdate};
 
 use crate::mss::{self, Outside};
 

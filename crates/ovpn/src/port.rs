@@ -2,30 +2,25 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use ovpn_dco::{ControlPort, DataPlane, Event, EventSource, Received};
+use ovpn_dco::{ControlPort, DataPlane, Event, Received};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 /// A [`ControlPort`] that can be awaited.
 pub(crate) struct Port {
-    inner: AsyncFd<Readable<Box<dyn ControlPort>>>,
+    ready: AsyncFd<OwnedFd>,
+    port: Box<dyn ControlPort>,
 }
 
-struct Readable<T>(T);
-
-impl AsRawFd for Readable<Box<dyn ControlPort>> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.fd().as_raw_fd()
-    }
-}
-
-impl AsRawFd for Readable<Box<dyn EventSource>> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.fd().as_fd().as_raw_fd()
-    }
+/// Watches a copy of a descriptor for readability.
+fn watch(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
+    let copy = fd.try_clone_to_owned()?;
+    // The safe constructor is deprecated for types whose descriptor may change; that of an OwnedFd cannot.
+    #[expect(deprecated)]
+    AsyncFd::with_interest(copy, Interest::READABLE)
 }
 
 impl Port {
@@ -34,7 +29,7 @@ impl Port {
     /// # Errors
     /// When the descriptor cannot be watched.
     pub(crate) fn new(port: Box<dyn ControlPort>) -> io::Result<Self> {
-        Ok(Self { inner: AsyncFd::with_interest(Readable(port), Interest::READABLE)? })
+        Ok(Self { ready: watch(port.fd())?, port })
     }
 
     /// The next control packet. Cancel-safe.
@@ -43,8 +38,8 @@ impl Port {
     /// As [`ControlPort::recv`], `WouldBlock` excepted.
     pub(crate) async fn recv(&self, buf: &mut [u8]) -> io::Result<Received> {
         loop {
-            let mut ready = self.inner.readable().await?;
-            match ready.get_inner().0.recv(buf) {
+            let mut ready = self.ready.readable().await?;
+            match self.port.recv(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
@@ -57,7 +52,7 @@ impl Port {
     /// # Errors
     /// As [`ControlPort::send`].
     pub(crate) fn send(&self, packet: &[u8], to: SocketAddr, local: Option<IpAddr>) -> io::Result<()> {
-        match self.inner.get_ref().0.send(packet, to, local) {
+        match self.port.send(packet, to, local) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             result => result,
         }
@@ -70,30 +65,24 @@ impl Port {
 /// # Errors
 /// When the driver cannot deliver events.
 pub(crate) fn events(data_plane: &dyn DataPlane) -> io::Result<mpsc::UnboundedReceiver<Event>> {
-    let source = data_plane.events().map_err(io::Error::other)?;
-    let mut source = AsyncFd::with_interest(Readable(source), Interest::READABLE)?;
+    let mut source = data_plane.events().map_err(io::Error::other)?;
+    let readiness = watch(source.fd())?;
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
-            let event = {
-                let mut ready = match source.readable_mut().await {
+            let mut ready = tokio::select! {
+                ready = readiness.readable() => match ready {
                     Ok(ready) => ready,
                     Err(_) => break,
-                };
-                match ready.get_inner_mut().0.next() {
-                    Ok(Some(event)) => event,
-                    Ok(None) => {
-                        ready.clear_ready();
-                        continue;
-                    }
-                    Err(_) => break,
-                }
+                },
+                () = sender.closed() => return,
             };
-            if sender.send(event).is_err() {
-                return;
-            }
-            if sender.is_closed() {
-                return;
+            match source.next() {
+                Ok(Some(event)) => {
+                    let _ = sender.send(event);
+                }
+                Ok(None) => ready.clear_ready(),
+                Err(_) => break,
             }
         }
         let _ = sender.send(Event::DataPlaneGone);

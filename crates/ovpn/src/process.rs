@@ -1,16 +1,16 @@
 //! A run of a mode as a process: configuration, log, background, signals, exit code; again after SIGHUP.
 
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use ovpn_config::Config;
 use ovpn_config::model::{Log, Role};
-use ovpn_config::{Config, Reader};
 
 use ovpn_sys::background::{self, Background, Split};
 
 use crate::command_line::{self, Invocation, Wanted};
+use crate::config_files::Files;
 use crate::logging::{self, Style, Target};
 use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
@@ -77,20 +77,6 @@ enum Prepared {
     Here(Option<Background>),
 }
 
-/// Files for `config` lines.
-struct Files;
-
-impl Reader for Files {
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        if name == "stdin" {
-            let mut text = Vec::new();
-            io::Read::read_to_end(&mut io::stdin(), &mut text)?;
-            return Ok(text);
-        }
-        std::fs::read(name)
-    }
-}
-
 fn load(wanted: Wanted, words: &[String]) -> Result<Config, Fatal> {
     let loaded = ovpn_config::load_command_line(words, &Files);
     let process = &loaded.config.process;
@@ -104,9 +90,10 @@ fn load(wanted: Wanted, words: &[String]) -> Result<Config, Fatal> {
     let obstacles: Vec<String> = loaded
         .obstacles()
         .map(|diagnostic| {
-            diagnostic.stock.clone().unwrap_or_else(|| {
-                format!("Options error: {}", diagnostic.one_line(&loaded.sources))
-            })
+            diagnostic
+                .stock
+                .clone()
+                .unwrap_or_else(|| format!("Options error: {}", diagnostic.one_line(&loaded.sources)))
         })
         .collect();
     for diagnostic in &loaded.diagnostics {
@@ -147,7 +134,8 @@ fn prepare(config: &Config) -> Result<Prepared, Fatal> {
     if let Some(directory) = &process.directory {
         // The configuration was read relative to it already; scripts and key files follow.
         if Path::new(directory).is_absolute() {
-            std::env::set_current_dir(directory).map_err(|error| Fatal(format!("--cd {directory}: {error}")))?;
+            std::env::set_current_dir(directory)
+                .map_err(|error| Fatal(format!("--cd {directory}: {error}")))?;
         }
     }
     let style = Style {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use ovpn_config::Config;
 use ovpn_config::model::{self, KeyDirection, PullFilterAction};
 use ovpn_control::{
-    Cipher, ClientParams, Features, Link, LocalOptions, PullAction, PullFilter, SessionParams, Timing, TlsClient,
-    Wrapping,
+    Cipher, ClientParams, Features, Link, LocalOptions, PullAction, PullFilter, SessionParams, Timing,
+    TlsClient, Wrapping,
 };
 use ovpn_dco::Capabilities;
 
@@ -54,11 +54,8 @@ pub(crate) fn session(
     params.max_packet_size = max_packet_size;
     params.data_ciphers = config.data.ciphers.iter().copied().map(cipher).collect();
     params.data_ciphers_fallback = config.data.cipher_fallback.map(cipher);
-    params.features = Features {
-        epoch: capabilities.epoch,
-        data_v1: capabilities.data_v1,
-        ..Features::default()
-    };
+    params.features =
+        Features { epoch: capabilities.epoch, data_v1: capabilities.data_v1, ..Features::default() };
     params.options = LocalOptions {
         tun_mtu: config.device.mtu,
         keydir: keydir.and_then(|direction| match direction {
@@ -78,7 +75,12 @@ pub(crate) fn session(
 }
 
 /// A pulling client's parameters.
-pub(crate) fn client(config: &Config, session: SessionParams, tls: TlsClient, tun_mtu_max: u16) -> ClientParams {
+pub(crate) fn client(
+    config: &Config,
+    session: SessionParams,
+    tls: TlsClient,
+    tun_mtu_max: u16,
+) -> ClientParams {
     ClientParams {
         session,
         tls,

@@ -16,7 +16,7 @@ use ovpn_config::model::{Config, MssFix};
 use ovpn_control::{
     Credentials, DataFormat, Event, Failure, FailureKind, Negotiated, Now, PushReply, Session, SystemRandom,
 };
-use ovpn_dco::{self as dco, DataPlane, DelReason, PeerConfig, PeerId, Transport, TransportId, VpnAddrs};
+use ovpn_dco::{self as dco, DelReason, PeerConfig, PeerId, Transport, TransportId, VpnAddrs};
 use ovpn_wire::message::{AuthFailed, Restart};
 
 use super::Client;
@@ -130,8 +130,9 @@ impl<'a> Connection<'a> {
         );
         let params =
             session_params::client(&client.config, session, client.tls.clone(), options.options.tun_mtu_max);
-        let session = Session::client(Arc::new(params), credentials.clone(), Box::new(SystemRandom), Now::system())
-            .map_err(|failure| Fatal(failure.to_string()))?;
+        let session =
+            Session::client(Arc::new(params), credentials.clone(), Box::new(SystemRandom), Now::system())
+                .map_err(|failure| Fatal(failure.to_string()))?;
         Ok(Self {
             config: client.config.clone(),
             client,
@@ -270,12 +271,20 @@ impl<'a> Connection<'a> {
 
     fn on_packet(&mut self, packet: &[u8], from: SocketAddr) {
         if !self.tcp && !same_address(from, self.remote) {
-            tracing::debug!("TCP/UDP: Incoming packet rejected from {}, expected peer address: {}", sockets::shown(from), sockets::shown(self.remote));
+            tracing::debug!(
+                "TCP/UDP: Incoming packet rejected from {}, expected peer address: {}",
+                sockets::shown(from),
+                sockets::shown(self.remote)
+            );
             return;
         }
         if self.session.handle_packet(Now::system(), packet).is_ok() && !self.heard {
             self.heard = true;
-            tracing::info!("TLS: Initial packet from {}, sid={}", sockets::shown(self.remote), session_id(packet));
+            tracing::info!(
+                "TLS: Initial packet from {}, sid={}",
+                sockets::shown(self.remote),
+                session_id(packet)
+            );
         }
     }
 
@@ -349,7 +358,9 @@ impl<'a> Connection<'a> {
     /// SIGUSR2, in the status file's form.
     fn log_statistics(&mut self) {
         let stats = match (self.peer, &self.client.plane) {
-            (Some(peer), Some(plane)) => plane.data_plane().peer_get(peer).map(|info| info.stats).unwrap_or_default(),
+            (Some(peer), Some(plane)) => {
+                plane.data_plane().peer_get(peer).map(|info| info.stats).unwrap_or_default()
+            }
             _ => dco::PeerStats::default(),
         };
         tracing::info!("OpenVPN STATISTICS");
@@ -467,7 +478,10 @@ impl<'a> Connection<'a> {
             },
             Event::AuthFailed(failed) => return Ok(Some(self.on_auth_failed(failed))),
             Event::AuthPending { timeout, .. } => {
-                tracing::info!("AUTH_PENDING received, extending handshake timeout to {} s", timeout.as_secs());
+                tracing::info!(
+                    "AUTH_PENDING received, extending handshake timeout to {} s",
+                    timeout.as_secs()
+                );
             }
             Event::Info { text, .. } => match text.split_once(':') {
                 Some(("WEB_AUTH", rest)) => {
@@ -572,7 +586,10 @@ impl<'a> Connection<'a> {
     }
 
     fn on_push_update(&mut self, options: &[String]) {
-        tracing::warn!("PUSH_UPDATE received; these options take effect at the next connection: {}", options.join(","));
+        tracing::warn!(
+            "PUSH_UPDATE received; these options take effect at the next connection: {}",
+            options.join(",")
+        );
     }
 
     /// Routes, and the line that everyone waits for.
@@ -628,7 +645,9 @@ impl<'a> Connection<'a> {
             AuthFailed::Challenge { flags, state, username, text } => {
                 tracing::info!("AUTH: Received control message: AUTH_FAILED,CRV1:{flags}:…:{text}");
                 if retry != ovpn_config::model::AuthRetry::Interact {
-                    tracing::error!("the server asks a question: \"{text}\"; auth-retry interact is needed to answer");
+                    tracing::error!(
+                        "the server asks a question: \"{text}\"; auth-retry interact is needed to answer"
+                    );
                     return End::exit("auth-failure");
                 }
                 self.client.login.challenged(Challenge {
@@ -699,7 +718,11 @@ fn log_negotiated(config: &Config, negotiated: &Negotiated) {
     if timers.ping_exit.is_some() && timers.ping_restart.is_none() {
         tracing::info!("Timers: ping {}, ping-exit {}", seconds(timers.ping), seconds(timers.ping_exit));
     } else {
-        tracing::info!("Timers: ping {}, ping-restart {}", seconds(timers.ping), seconds(timers.ping_restart));
+        tracing::info!(
+            "Timers: ping {}, ping-restart {}",
+            seconds(timers.ping),
+            seconds(timers.ping_restart)
+        );
     }
     let mut flags = String::new();
     for (on, word) in [

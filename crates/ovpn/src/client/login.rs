@@ -90,7 +90,8 @@ impl Login {
 
     /// The server gave a token: the password from now on.
     pub(crate) fn set_token(&mut self, username: Option<String>, token: String, last: Option<&Credentials>) {
-        let username = username.or_else(|| last.map(|credentials| credentials.username.clone())).unwrap_or_default();
+        let username =
+            username.or_else(|| last.map(|credentials| credentials.username.clone())).unwrap_or_default();
         self.token = Some(Credentials { username, password: token });
     }
 

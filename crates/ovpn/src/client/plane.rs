@@ -80,7 +80,9 @@ impl Plane {
                 }
                 return Ok(());
             }
-            tracing::info!("NOTE: Pulled options changed on restart, will need to close and reopen TUN/TAP device.");
+            tracing::info!(
+                "NOTE: Pulled options changed on restart, will need to close and reopen TUN/TAP device."
+            );
             self.take_down(config, "restart", "ping-restart", false).await;
             "restart"
         } else {
@@ -92,7 +94,9 @@ impl Plane {
             .situation(config, Some(remote))
             .await
             .map_err(|error| Fatal::new("the routing table cannot be read", error))?;
-        self.tunnel.configure(config).map_err(|error| Fatal(format!("{name} cannot be configured: {error}")))?;
+        self.tunnel
+            .configure(config)
+            .map_err(|error| Fatal(format!("{name} cannot be configured: {error}")))?;
         let mut environment = base.clone();
         variables::add_device(&mut environment, config, &name, context);
         variables::add_peer(&mut environment, remote, common_name);
