@@ -51,12 +51,9 @@ mod version;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-<<<<<<< HEAD
     if let Some(code) = cli::dispatch(&std::env::args().collect::<Vec<_>>()) {
         return code;
     }
-=======
->>>>>>> 34684d2 (wip: client compiles but for the engine)
     let words: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     match words.first().map(String::as_str) {

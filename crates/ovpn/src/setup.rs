@@ -33,8 +33,10 @@ impl Setup {
 /// A sentence about what the system denied.
 pub(crate) fn open_data_plane(config: &Config, mode: Mode) -> Result<Arc<dyn DataPlane>, Fatal> {
     let name = config.device.name.as_deref().unwrap_or("tun");
-    let engine: Result<Arc<dyn DataPlane>, ovpn_dco::Error> =
-        Err(ovpn_dco::Error::new(ovpn_dco::ErrorKind::Unsupported, format!("{mode:?}: no engine is built in")));
+    let engine: Result<Arc<dyn DataPlane>, ovpn_dco::Error> = Err(ovpn_dco::Error::new(
+        ovpn_dco::ErrorKind::Unsupported,
+        format!("{mode:?}: no engine is built in"),
+    ));
     let plane = engine.map_err(|error| {
         Fatal(format!(
             "cannot open TUN device {name}: {error}; it needs /dev/net/tun and the capability CAP_NET_ADMIN (root)"
