@@ -277,3 +277,176 @@ pub fn chains(cipher: Cipher, send: &[u8], receive: &[u8]) -> Result<(SendChain,
     let receive = ReceiveChain::new(cipher, &EpochSecret::first(receive)?, link)?;
     Ok((send, receive))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use ovpn_dco::DataFormat;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::decrypt::authenticate_with;
+    use crate::drop_reason::DropReason;
+    use crate::key_slots::{OpenFormat, OpenKey, SealFormat, expand};
+    use crate::test_support::{at, key};
+
+    const CIPHER: Cipher = Cipher::Aes256Gcm;
+
+    /// Packets of any epoch and counter, from the definition: `E_n` is `E_1` advanced n − 1 times.
+    struct Forge(BTreeMap<u16, EpochSecret>);
+
+    impl Forge {
+        fn new() -> Self {
+            Self(BTreeMap::from([(1, EpochSecret::first(&[2; 32]).unwrap())]))
+        }
+
+        fn packet(&mut self, epoch: u16, counter: u64, authentic: bool) -> Vec<u8> {
+            // Epoch 0 has no key; any will do.
+            let (&near, secret) = self.0.range(..=epoch.max(1)).next_back().unwrap();
+            let secret = (near..epoch).fold(secret.clone(), |secret, _| secret.next());
+            let key = secret.key(CIPHER).unwrap();
+            self.0.insert(epoch.max(1), secret);
+            let id = EpochPacketId::new(epoch, counter).0;
+            let aad = [&[0x48, 0, 0, 7][..], &id.to_be_bytes()].concat();
+            let (mut ciphertext, mut tag) = ([0; 3], [0; 16]);
+            key.aead.seal(key.nonce(id), &aad, &[1, 2, 3], &mut ciphertext, &mut tag).unwrap();
+            if !authentic {
+                tag[3] ^= 4;
+            }
+            [&aad[..], &ciphertext, &tag].concat()
+        }
+    }
+
+    /// The receiver in plain words.
+    struct Slow {
+        current: u16,
+        retiring: Option<u16>,
+        seen: BTreeMap<u16, BTreeSet<u64>>,
+    }
+
+    impl Slow {
+        fn receive(&mut self, epoch: u16, counter: u64, authentic: bool) -> Result<(), DropReason> {
+            let ahead = i32::from(epoch) - i32::from(self.current);
+            if epoch == 0 || !(Some(epoch) == self.retiring || (0..=16).contains(&ahead)) {
+                return Err(DropReason::UnknownEpoch);
+            }
+            if !authentic {
+                return Err(DropReason::NotAuthentic);
+            }
+            if ahead > 0 {
+                self.seen.retain(|&seen, _| seen == self.current);
+                self.retiring = Some(self.current);
+                self.current = epoch;
+            }
+            let seen = self.seen.entry(epoch).or_default();
+            let highest = seen.last().copied().unwrap_or(0);
+            if counter == 0 || counter + 2048 <= highest {
+                Err(DropReason::ReplayTooOld)
+            } else if !seen.insert(counter) {
+                Err(DropReason::Replayed)
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    fn open_chain(key: &OpenKey) -> &ReceiveChain {
+        match &key.format {
+            OpenFormat::Epoch(chain) => chain,
+            _ => panic!(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn agrees_with_the_slow_model(
+            steps in proptest::collection::vec(
+                (
+                    prop_oneof![6 => -2..3i32, 2 => -20..20i32, 1 => 14..19i32, 1 => Just(-100_000)],
+                    prop_oneof![4 => 0..6u64, 1 => 2040..2056u64, 1 => Just(EpochPacketId::MAX_COUNTER)],
+                    prop::bool::weighted(0.8),
+                    any::<bool>(),
+                ),
+                1..120,
+            )
+        ) {
+            let mut forge = Forge::new();
+            let (mut seal, mut open) = expand(&key(DataFormat::Epoch, 0, 1, 2), false).unwrap();
+            let mut slow = Slow { current: 1, retiring: None, seen: BTreeMap::new() };
+            let mut sent_epoch = 1;
+            for (offset, counter, authentic, send) in steps {
+                let epoch = (i32::from(slow.current) + offset).clamp(0, 0xFFFF) as u16;
+                let packet = forge.packet(epoch, counter, authentic);
+                let got = authenticate_with(&mut open, false, &packet, &mut [0; 64], at(0)).map(|_| ());
+                prop_assert_eq!(got, slow.receive(epoch, counter, authentic), "epoch {}", epoch);
+                let chain = open_chain(&open);
+                prop_assert_eq!(chain.epoch(), slow.current);
+                prop_assert_eq!(chain.retiring.as_ref().map(|retiring| retiring.epoch), slow.retiring);
+                prop_assert_eq!(chain.future.len(), 16);
+                if send {
+                    // Never behind the peer, and no further ahead than needed.
+                    let SealFormat::Epoch(chain) = &mut seal.format else { panic!() };
+                    let (_, id) = chain.next_packet().unwrap();
+                    sent_epoch = sent_epoch.max(slow.current);
+                    prop_assert_eq!(id.epoch(), sent_epoch);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_chains_end_at_the_last_epoch() {
+        let (mut send, mut receive) = chains(CIPHER, &[1; 32], &[2; 32]).unwrap();
+        while receive.epoch() < u16::MAX {
+            let next = receive.epoch().saturating_add(FUTURE_EPOCHS);
+            assert_eq!(receive.find(next), Some(Which::Future));
+            receive.authentic(Which::Future);
+        }
+        assert!(receive.future.is_empty());
+        assert_eq!(receive.find(u16::MAX), Some(Which::Current));
+        assert_eq!((receive.find(0), receive.find(1)), (None, None));
+        assert_eq!(send.next_packet().unwrap().1, EpochPacketId::new(u16::MAX, 1));
+        send.preset(u16::MAX, EpochPacketId::MAX_COUNTER - 1, 1 << 60);
+        assert_eq!(send.next_packet().unwrap().1.counter(), EpochPacketId::MAX_COUNTER);
+        assert_eq!(send.next_packet().unwrap_err(), Exhausted);
+    }
+
+    /// A receiver that has had enough of a key moves its own send chain, which makes the peer follow.
+    #[test]
+    fn a_worn_receive_key_moves_the_send_chain_once() {
+        for (used, failed) in [((1 << 36), 0), (0, (1 << 35) + 1)] {
+            let (mut send, mut receive) = chains(CIPHER, &[1; 32], &[2; 32]).unwrap();
+            assert_eq!(send.next_packet().unwrap().1.epoch(), 1);
+            receive.current.usage.preset(used, failed);
+            receive.note_usage();
+            assert_eq!(send.next_packet().unwrap().1, EpochPacketId::new(2, 1));
+            assert_eq!(
+                send.next_packet().unwrap().1,
+                EpochPacketId::new(2, 2),
+                "the peer is to follow first"
+            );
+            assert_eq!(receive.find(2), Some(Which::Future));
+            receive.authentic(Which::Future);
+            assert_eq!(send.next_packet().unwrap().1, EpochPacketId::new(2, 3), "the new key is fresh");
+        }
+        // Ciphers without a limit do not.
+        let (mut send, mut receive) = chains(Cipher::ChaCha20Poly1305, &[1; 32], &[2; 32]).unwrap();
+        receive.current.usage.preset(1 << 60, (1 << 35) + 1);
+        receive.note_usage();
+        assert_eq!(send.next_packet().unwrap().1.epoch(), 1);
+    }
+
+    #[test]
+    fn an_epoch_ends_after_its_usage_limit_or_its_last_counter() {
+        let (mut send, _) = chains(CIPHER, &[1; 32], &[2; 32]).unwrap();
+        send.preset(1, 5, (1 << 36) - 1);
+        assert_eq!(send.next_packet().unwrap().1, EpochPacketId::new(1, 6));
+        send.used(16);
+        assert_eq!(send.next_packet().unwrap().1, EpochPacketId::new(2, 1));
+        assert_eq!(send.next_packet().unwrap().1, EpochPacketId::new(2, 2));
+        send.preset(2, EpochPacketId::MAX_COUNTER, 0);
+        assert_eq!(send.next_packet().unwrap().1, EpochPacketId::new(3, 1));
+    }
+}

@@ -1,0 +1,114 @@
+//! No heap allocation per packet: an allocator that counts, and steady traffic in every format.
+//!
+//! The only unsafe code outside `sys`: a global allocator cannot be made without. It is in a test binary of its own,
+//! since it counts what every thread does.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ovpn_dco::{
+    CipherAlg, DataFormat, Event, Framing, KeyConfig, KeyDirection, KeyId, KeySlot, Mode, PeerConfig, PeerId,
+    Protocol, TransportId, VpnAddrs,
+};
+use ovpn_engine::peer::{EventSink, Source};
+use ovpn_engine::peer_table::{PeerTable, TableConfig};
+use ovpn_engine::route::NextHop;
+use ovpn_engine::time::Timestamp;
+use ovpn_wire::data_packet;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is the system allocator's, unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`, which is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`, which is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct NoEvents;
+
+impl EventSink for NoEvents {
+    fn event(&self, event: Event) {
+        panic!("steady traffic raises no event: {event:?}");
+    }
+}
+
+const HOME: &str = "192.0.2.1:1194";
+
+fn key(cipher: CipherAlg, format: DataFormat, out: u8, into: u8) -> KeyConfig {
+    let direction = |byte| KeyDirection { cipher_key: vec![byte; 32], nonce_tail: [byte; 8] };
+    let (encrypt, decrypt) = (direction(out), direction(into));
+    KeyConfig { key_id: KeyId::FIRST, cipher, format, key_len: 32, encrypt, decrypt }
+}
+
+fn table(framing: Framing, key: &KeyConfig) -> PeerTable {
+    let config = TableConfig { mode: Mode::MultiPeer, allow_none_cipher: false };
+    let table = PeerTable::new(config, Box::new(NoEvents));
+    let id = PeerId::new(3).unwrap();
+    let peer = PeerConfig {
+        id,
+        tx_id: None,
+        transport: TransportId(0),
+        remote: Some(HOME.parse().unwrap()),
+        local: None,
+        vpn: VpnAddrs { v4: Some("10.8.0.2".parse().unwrap()), v6: None },
+        framing,
+    };
+    table.peer_new(&peer, Some(Protocol::Udp), Timestamp::default()).unwrap();
+    table.key_new(id, KeySlot::Primary, key).unwrap();
+    table.route_insert("10.8.0.0/24".parse().unwrap(), NextHop::OnLink);
+    table
+}
+
+#[test]
+fn steady_traffic_allocates_nothing() {
+    let mut inner = [0u8; 1400];
+    inner[0] = 0x45;
+    inner[2..4].copy_from_slice(&1400u16.to_be_bytes());
+    inner[12..20].copy_from_slice(&[10, 8, 0, 2, 10, 8, 0, 2]);
+    let from = Source { remote: HOME.parse::<SocketAddr>().unwrap(), local: None };
+    let (mut packet, mut out) = ([0u8; 2048], [0u8; 2048]);
+
+    for cipher in [CipherAlg::AesGcm, CipherAlg::ChaCha20Poly1305] {
+        for format in [DataFormat::V2, DataFormat::V1, DataFormat::Epoch] {
+            for framing in [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2] {
+                let sender = table(framing, &key(cipher, format, 1, 2));
+                let receiver = table(framing, &key(cipher, format, 2, 1));
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                for batch in 0..20 {
+                    let now = Timestamp::from_millis(batch);
+                    let tables = sender.read();
+                    let peer = tables.receiver(&inner).unwrap();
+                    let mut tx = tables.tx(peer, now);
+                    let arriving = receiver.read();
+                    for _ in 0..64 {
+                        let len = tx.seal(&inner, &mut packet).unwrap();
+                        let class = data_packet::classify(&packet[..len]).unwrap();
+                        let peer = arriving.sender(class, from.remote).unwrap();
+                        let mut rx = arriving.rx(peer, now);
+                        let opened = rx.open(&packet[..len], Some(&from), &mut out).unwrap();
+                        assert_eq!(out[..opened.len()], inner);
+                        // Bad packets cost none either.
+                        packet[40] ^= 1;
+                        rx.open(&packet[..len], Some(&from), &mut out).unwrap_err();
+                    }
+                }
+                let after = ALLOCATIONS.load(Ordering::Relaxed);
+                assert_eq!(after - before, 0, "{cipher:?} {format:?} {framing:?}");
+            }
+        }
+    }
+}
