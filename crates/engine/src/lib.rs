@@ -36,3 +36,14 @@ mod vectors;
 
 // Inner offload.
 pub mod offload;
+
+// Threads and sockets.
+mod control_port;
+mod device;
+mod engine;
+mod event_hub;
+mod system_routes;
+mod transport;
+mod worker;
+
+pub use engine::{Engine, EngineConfig, Workers};

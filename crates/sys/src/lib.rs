@@ -1,6 +1,7 @@
 //! System interfaces: TUN devices, UDP with segmentation offload, netlink, waiting; the only crate with `unsafe` code.
 
 pub mod background;
+pub mod clock;
 pub mod dir_watch;
 pub mod local_time;
 pub mod netlink;
@@ -8,6 +9,7 @@ pub mod netlink;
 pub mod netns;
 pub mod poll;
 pub mod seqpacket;
+pub mod tcp;
 pub mod tun;
 pub mod udp;
 pub mod wake;

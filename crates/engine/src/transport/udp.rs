@@ -1,0 +1,117 @@
+//! Sending data packets over UDP: in segments where the system can, one by one where it cannot, never losing one for
+//! the way it was sent.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ovpn_sys::poll::wait_writable;
+use ovpn_sys::udp::{Outgoing, UdpSocket};
+
+use crate::drop_reason::{DropCounters, DropReason};
+use crate::time::Timestamp;
+
+/// How long a full socket buffer may hold the worker up before packets are dropped.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// How long segmentation stays off for sizes that were refused.
+const RETRY: Duration = Duration::from_secs(10);
+/// Buffers to ask for, bytes.
+const RECEIVE_BUFFER: usize = 2 << 20;
+const SEND_BUFFER: usize = 1 << 20;
+
+const EIO: i32 = 5;
+const EINVAL: i32 = 22;
+const EMSGSIZE: i32 = 90;
+
+/// A UDP socket with what was learned about it.
+pub(crate) struct UdpLink {
+    pub(crate) socket: UdpSocket,
+    /// Segments of this size and above are sent one by one …
+    segment_limit: AtomicU32,
+    /// … until then (milliseconds of [`Timestamp`]).
+    retry_at: AtomicU64,
+}
+
+impl UdpLink {
+    pub(crate) fn new(socket: UdpSocket) -> Self {
+        socket.raise_buffers(RECEIVE_BUFFER, SEND_BUFFER);
+        Self { socket, segment_limit: AtomicU32::new(u32::MAX), retry_at: AtomicU64::new(0) }
+    }
+
+    /// Whether packets of `len` bytes may be sent as segments of one message.
+    #[inline]
+    pub(crate) fn may_segment(&self, len: usize) -> bool {
+        len < self.segment_limit.load(Ordering::Relaxed) as usize
+    }
+
+    /// Sends messages in order. What cannot be sent is counted and dropped.
+    pub(crate) fn send(&self, messages: &[Outgoing<'_>], now: Timestamp, drops: &DropCounters) {
+        if now.as_millis() >= self.retry_at.load(Ordering::Relaxed) {
+            self.segment_limit.store(u32::MAX, Ordering::Relaxed);
+        }
+        let mut rest = messages;
+        let mut waited = false;
+        // Errors that the network reported earlier are told once each, to whoever comes next.
+        let mut stale = 3;
+        while let Some((first, after)) = rest.split_first() {
+            let error = match self.socket.send(rest) {
+                Ok(sent) => {
+                    rest = rest.get(sent.max(1)..).unwrap_or_default();
+                    waited = false;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match (error.kind(), error.raw_os_error()) {
+                (io::ErrorKind::Interrupted, _) => continue,
+                (io::ErrorKind::WouldBlock, _) => {
+                    if !waited && wait_writable(&self.socket, PATIENCE) {
+                        waited = true;
+                        continue;
+                    }
+                    let packets: u64 = rest.iter().map(packets).sum();
+                    drops.add(DropReason::TransportFull, packets);
+                    return;
+                }
+                (io::ErrorKind::ConnectionRefused, _) if stale > 0 => {
+                    stale -= 1;
+                    continue;
+                }
+                (_, Some(EIO | EINVAL | EMSGSIZE)) if first.segment != 0 => {
+                    self.refused(first.segment, &error, now);
+                    let (data, segment) = (first.data, usize::from(first.segment));
+                    for data in data.chunks(segment) {
+                        self.send(&[Outgoing { data, segment: 0, path: first.path }], now, drops);
+                    }
+                }
+                // The local address is gone; the system knows another, or will say so.
+                (_, Some(EINVAL)) if first.path.local.is_some() => {
+                    let mut plain = *first;
+                    plain.path.local = None;
+                    self.send(&[plain], now, drops);
+                }
+                _ => {
+                    tracing::trace!(%error, to = %first.path.remote, "data packet not sent");
+                    drops.add(DropReason::SendFailed, packets(first));
+                }
+            }
+            rest = after;
+        }
+    }
+
+    #[cold]
+    fn refused(&self, segment: u16, error: &io::Error, now: Timestamp) {
+        // EIO: the device cannot at all. The others: a segment does not fit the path, or the address is no longer ours.
+        let limit = if error.raw_os_error() == Some(EIO) { 0 } else { u32::from(segment) };
+        self.segment_limit.fetch_min(limit, Ordering::Relaxed);
+        self.retry_at.store(now.after(RETRY).as_millis(), Ordering::Relaxed);
+        tracing::debug!(%error, segment, "segmentation refused, sending one by one");
+    }
+}
+
+fn packets(message: &Outgoing<'_>) -> u64 {
+    match usize::from(message.segment) {
+        0 => 1,
+        segment => message.data.len().div_ceil(segment) as u64,
+    }
+}

@@ -1,0 +1,262 @@
+//! From the transports to the device.
+//!
+//! ```text
+//!   UDP ─▶ batch of messages ─▶ cut ┐
+//!   TCP ─▶ stream ─▶ frames ────────┴─▶ control? queue : open ─▶ arena ─▶ coalesce ─▶ one write for each frame
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ovpn_dco::{DelReason, Framing};
+use ovpn_sys::tun::TunQueue;
+use ovpn_sys::udp::RecvBatch;
+use ovpn_wire::data_packet::{self, Class};
+
+use super::outbound::Turn;
+use crate::decrypt::{Kind, Rx};
+use crate::drop_reason::{DropCounters, DropReason};
+use crate::engine::State;
+use crate::offload::gro_coalesce::{Coalescer, Refused};
+use crate::peer::{Peer, Source};
+use crate::peer_table::Tables;
+use crate::time::Timestamp;
+use crate::transport::tcp::{BadFrame, TcpLink, frames};
+use crate::transport::udp::UdpLink;
+use crate::transport::{Link, LinkKind};
+
+/// Room for opened packets, bytes.
+const ARENA: usize = 256 << 10;
+/// The longest inner packet.
+const MAX_INNER: usize = 65536;
+/// Room for a TCP stream: more than one read's worth behind the longest partial frame.
+const STREAM: usize = 256 << 10;
+/// Messages in one batch.
+const MESSAGES: usize = 64;
+
+const EINVAL: i32 = 22;
+
+/// Buffers of the receiving direction, one set for each worker.
+pub(crate) struct Inbound {
+    batch: RecvBatch,
+    stream: Box<[u8]>,
+    delivery: Delivery,
+}
+
+/// Opened packets on their way to the device.
+struct Delivery {
+    arena: Box<[u8]>,
+    used: usize,
+    coalescer: Coalescer,
+}
+
+struct Current<'a> {
+    peer: &'a Arc<Peer>,
+    rx: Rx<'a>,
+}
+
+impl Inbound {
+    pub(crate) fn new(tcp: bool, udp: bool) -> Self {
+        let coalescer = Coalescer::new(tcp, udp);
+        Self {
+            batch: RecvBatch::new(MESSAGES),
+            stream: Box::default(),
+            delivery: Delivery { arena: vec![0; ARENA].into(), used: 0, coalescer },
+        }
+    }
+
+    /// Takes a batch of what waits in a transport.
+    pub(crate) fn turn(&mut self, state: &State, link: &Arc<Link>, tun: &TunQueue, now: Timestamp) -> Turn {
+        match &link.kind {
+            LinkKind::Udp(udp) => self.udp(state, link, udp, tun, now),
+            LinkKind::Tcp(tcp) => self.tcp(state, link, tcp, tun, now),
+        }
+    }
+
+    fn udp(&mut self, state: &State, link: &Link, udp: &UdpLink, tun: &TunQueue, now: Timestamp) -> Turn {
+        let count = match udp.socket.recv(&mut self.batch) {
+            Ok(count) => count,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Turn::Drained,
+            Err(error) => {
+                // Told once each by the network; the socket lives on.
+                tracing::debug!(%error, "error reported by a transport socket");
+                return Turn::More;
+            }
+        };
+        let tables = state.table.read();
+        let drops = state.table.drops();
+        let mut current = None;
+        for index in 0..count {
+            let message = self.batch.message(index);
+            if message.truncated {
+                drops.count(DropReason::TooLong);
+                continue;
+            }
+            let source = Source { remote: message.from, local: message.local };
+            if message.data.is_empty() {
+                drops.count(DropReason::TooShort);
+                continue;
+            }
+            for packet in message.data.chunks(message.segment.max(1)) {
+                match data_packet::classify(packet) {
+                    None => {
+                        drops.count(DropReason::TooShort);
+                    }
+                    Some(Class::Control) => {
+                        if !link.control.push(packet, source.remote, source.local) {
+                            drops.count(DropReason::ControlFull);
+                        }
+                    }
+                    Some(class) => {
+                        let Ok(peer) = tables.sender(class, source.remote) else { continue };
+                        self.delivery.open(
+                            &tables,
+                            &mut current,
+                            peer,
+                            packet,
+                            Some(&source),
+                            now,
+                            tun,
+                            drops,
+                        );
+                    }
+                }
+            }
+        }
+        drop(current);
+        self.delivery.flush(tun, drops);
+        if count == self.batch.capacity() { Turn::More } else { Turn::Drained }
+    }
+
+    fn tcp(
+        &mut self,
+        state: &State,
+        link: &Arc<Link>,
+        tcp: &TcpLink,
+        tun: &TunQueue,
+        now: Timestamp,
+    ) -> Turn {
+        if self.stream.is_empty() {
+            self.stream = vec![0; STREAM].into();
+        }
+        let mut partial = crate::peer::lock(&tcp.partial);
+        let kept = partial.len();
+        self.stream[..kept].copy_from_slice(&partial);
+        let got = match tcp.socket.recv(&mut self.stream[kept..]) {
+            Ok(0) => {
+                drop(partial);
+                state.stream_ended(link, DelReason::TransportDisconnect, io::ErrorKind::UnexpectedEof);
+                return Turn::Gone;
+            }
+            Ok(got) => got,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Turn::Drained,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Turn::More,
+            Err(error) => {
+                tracing::debug!(%error, "TCP transport failed");
+                drop(partial);
+                state.stream_ended(link, DelReason::TransportDisconnect, error.kind());
+                return Turn::Gone;
+            }
+        };
+        let end = kept + got;
+        let tables = state.table.read();
+        let drops = state.table.drops();
+        let mut current = None;
+        let from: SocketAddr = tcp.socket.remote();
+        let delivery = &mut self.delivery;
+        let used = frames(&self.stream[..end], |packet| {
+            match data_packet::classify(packet) {
+                Some(Class::Control) => {
+                    if !link.control.push(packet, from, None) {
+                        drops.count(DropReason::ControlFull);
+                    }
+                }
+                Some(Class::DataV2 { .. }) => match tables.by_tcp_transport(link.id) {
+                    Some(peer) => delivery.open(&tables, &mut current, peer, packet, None, now, tun, drops),
+                    None => {
+                        drops.count(DropReason::UnknownPeer);
+                    }
+                },
+                // Over TCP no peer of ours sends the old format, as with the kernel's driver.
+                Some(Class::DataV1 { .. }) | None => return Err(BadFrame),
+            }
+            Ok(())
+        });
+        drop(current);
+        delivery.flush(tun, drops);
+        drop(tables);
+        let Ok(used) = used else {
+            drops.count(DropReason::BadFraming);
+            drop(partial);
+            state.stream_ended(link, DelReason::TransportError, io::ErrorKind::InvalidData);
+            return Turn::Gone;
+        };
+        partial.clear();
+        partial.extend_from_slice(&self.stream[used..end]);
+        Turn::More
+    }
+}
+
+impl Delivery {
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the parts of one batch, borrowed separately")]
+    fn open<'a>(
+        &mut self,
+        tables: &'a Tables,
+        current: &mut Option<Current<'a>>,
+        peer: &'a Arc<Peer>,
+        packet: &[u8],
+        from: Option<&Source>,
+        now: Timestamp,
+        tun: &TunQueue,
+        drops: &DropCounters,
+    ) {
+        // What a peer that compresses may become.
+        let room = if peer.framing() == Framing::None { packet.len() } else { MAX_INNER };
+        if self.arena.len() - self.used < room {
+            self.flush(tun, drops);
+        }
+        let rx = match current {
+            Some(current) if Arc::ptr_eq(current.peer, peer) => &mut current.rx,
+            _ => {
+                // The lock of the peer before is given back first.
+                *current = None;
+                &mut current.insert(Current { peer, rx: tables.rx(peer, now) }).rx
+            }
+        };
+        let out = &mut self.arena[self.used..self.used + room];
+        let Ok(opened) = rx.open(packet, from, out) else { return };
+        if opened.kind() == Kind::Data {
+            self.coalescer.push(&self.arena, self.used, opened.len());
+            self.used += opened.len();
+        }
+    }
+
+    /// Writes everything to the device.
+    fn flush(&mut self, tun: &TunQueue, drops: &DropCounters) {
+        let mut refused = [false; 2];
+        self.coalescer.drain(&mut self.arena, |hdr, count, pieces| {
+            loop {
+                let Err(error) = tun.write(pieces) else { return Ok(()) };
+                if error.kind() == io::ErrorKind::Interrupted {
+                    continue;
+                }
+                if count > 1 && error.raw_os_error() == Some(EINVAL) {
+                    let udp = hdr.gso_type == ovpn_sys::tun::VnetHdr::GSO_UDP_L4;
+                    refused[usize::from(udp)] = true;
+                    return Err(Refused);
+                }
+                drops.add(DropReason::DeviceFull, count as u64);
+                return Ok(());
+            }
+        });
+        for (udp, refused) in [false, true].into_iter().zip(refused) {
+            if refused {
+                tracing::debug!(udp, "the device refuses merged packets");
+                self.coalescer.disable(udp);
+            }
+        }
+        self.used = 0;
+    }
+}
