@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use ovpn_config::Config;
 use ovpn_dco::{DataPlane, Mode};
+use ovpn_engine::{Engine, EngineConfig};
 
 use crate::environment::Environment;
 use crate::outcome::Fatal;
@@ -33,15 +34,12 @@ impl Setup {
 /// A sentence about what the system denied.
 pub(crate) fn open_data_plane(config: &Config, mode: Mode) -> Result<Arc<dyn DataPlane>, Fatal> {
     let name = config.device.name.as_deref().unwrap_or("tun");
-    let engine: Result<Arc<dyn DataPlane>, ovpn_dco::Error> = Err(ovpn_dco::Error::new(
-        ovpn_dco::ErrorKind::Unsupported,
-        format!("{mode:?}: no engine is built in"),
-    ));
-    let plane = engine.map_err(|error| {
+    let engine = Engine::open(EngineConfig::new(name, mode)).map_err(|error| {
         Fatal(format!(
             "cannot open TUN device {name}: {error}; it needs /dev/net/tun and the capability CAP_NET_ADMIN (root)"
         ))
     })?;
+    let plane: Arc<dyn DataPlane> = Arc::new(engine);
     tracing::info!("Data plane: {} {}", plane.capabilities().driver, plane.capabilities().version);
     tracing::info!("TUN/TAP device {} opened", plane.device().name);
     Ok(plane)
