@@ -53,6 +53,8 @@ enum State {
 
 /// What [`Exchange::advance`] found out.
 pub(crate) enum Step {
+    /// The peer's reset is here: it has started this key too.
+    PeerOpened,
     /// The peer's key-method 2 is here; TLS is done and its certificate verified.
     RemoteHello(Box<RemoteHello>),
     /// The key is active: everything sent was acknowledged.
@@ -199,6 +201,7 @@ impl Exchange {
             progress = true;
             if !self.peer_opened {
                 self.peer_opened = true;
+                steps.push(Step::PeerOpened);
                 if opcode == Opcode::HardResetServerV2 {
                     match EarlyNegotiation::parse(&payload) {
                         Ok(early) => self.resend_wkc = early.resend_wkc,

@@ -274,6 +274,8 @@ impl Shared {
         options: &TlsOptions,
     ) -> Result<Self, TlsConfigError> {
         let mut provider = aws_lc_rs::default_provider();
+        // Post-quantum first, where the peer has it (draft-ietf-tls-ecdhe-mlkem).
+        provider.kx_groups.sort_by_key(|group| group.name() != rustls::NamedGroup::X25519MLKEM768);
         let mut ignored = Vec::new();
         if !options.cipher_suites.is_empty() {
             provider.cipher_suites =

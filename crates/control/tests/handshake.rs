@@ -99,6 +99,8 @@ fn both_tls_versions() {
         });
         let (tls, chain) = facts.unwrap();
         assert_eq!(tls.version, if version == TlsVersion::V12 { "TLSv1.2" } else { "TLSv1.3" });
+        let group = if version == TlsVersion::V12 { "X25519" } else { "X25519MLKEM768" };
+        assert_eq!(tls.group, group);
         let chain = chain.unwrap();
         assert_eq!(chain.leaf().unwrap().subject, "O=Throwaway, CN=client");
         assert_eq!(chain.certificates.len(), 2, "leaf and CA");

@@ -17,9 +17,8 @@ pub(super) struct Dialogue {
     pub(super) restarted: bool,
     /// What the peer said with its first key.
     pub(super) remote: Option<RemoteHello>,
-    /// Certificates of the first key (fingerprints, leaf first) and the username: later keys must show the same.
+    /// Certificates of the first key (fingerprints, leaf first): later keys must show the same.
     pub(super) locked_chain: Option<Vec<[u8; 32]>>,
-    pub(super) locked_username: Option<String>,
     /// Server: where the login of the current key stands.
     pub(super) login: Login,
     pub(super) negotiated: Option<Negotiated>,
@@ -77,7 +76,6 @@ impl Dialogue {
             restarted: false,
             remote: None,
             locked_chain: None,
-            locked_username: None,
             login: Login::Unasked,
             negotiated: None,
             active_since: None,

@@ -99,14 +99,18 @@ impl DataKeys {
         if self.primary.is_none() {
             return self.install_first(key, events);
         }
-        if self.use_at.is_some() {
-            // A renegotiation so soon after another: the peer has the former key, use it.
-            self.exchange_slots(events);
-        }
+        self.use_pending(events);
         self.secondary = Some(key.key_id);
         self.use_at = Some(use_at.min(drop_old_at));
         self.drop_at = Some(drop_old_at);
         events.push_back(Event::InstallKey { slot: KeySlot::Secondary, key });
+    }
+
+    /// A newer key that waits to be used is used now: the peer surely has it.
+    pub(super) fn use_pending(&mut self, events: &mut VecDeque<Event>) {
+        if self.use_at.is_some() {
+            self.exchange_slots(events);
+        }
     }
 
     fn exchange_slots(&mut self, events: &mut VecDeque<Event>) {

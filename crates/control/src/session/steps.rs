@@ -69,7 +69,14 @@ impl Session {
         // The initial dialogue may have been promoted by the step before.
         let which = if self.initial.is_some() { which } else { Which::Active };
         match step {
-            Step::RemoteHello(hello) => self.hello_received(which, *hello, now),
+            Step::PeerOpened => {
+                // Whoever renegotiates again has the key of the last renegotiation installed.
+                if which == Which::Active && self.active.association.exchange.key_id.is_renegotiation() {
+                    self.keys.use_pending(&mut self.events);
+                }
+                Ok(())
+            }
+            Step::RemoteHello(hello) => self.hello_received(which, *hello),
             Step::Active => self.key_active(which, now),
             Step::Text(record) => self.text_received(which, &record, now),
             Step::Failed(failure) => Err(failure),
@@ -77,12 +84,13 @@ impl Session {
     }
 
     /// The peer's key-method 2 is here: its certificate is verified, its login is not.
-    fn hello_received(&mut self, which: Which, hello: RemoteHello, now: Now) -> Result<(), Failure> {
+    fn hello_received(&mut self, which: Which, hello: RemoteHello) -> Result<(), Failure> {
         let is_server = matches!(self.own.params, Params::Server(_));
         let hand_window = self.own.params.session().timing.hand_window;
         let id = AuthId(self.next_auth);
         let dialogue = self.dialogue(which);
         let exchange = &dialogue.association.exchange;
+        let created = exchange.created;
         let first = !exchange.key_id.is_renegotiation();
         let chain = exchange.chain();
         let tls = exchange.tls_facts();
@@ -112,7 +120,7 @@ impl Session {
                 tls,
                 wrapped_key_metadata: dialogue.association.metadata.clone(),
             };
-            dialogue.login = Login::Asked { id, deadline: now.instant + hand_window };
+            dialogue.login = Login::Asked { id, deadline: created + hand_window };
             if first {
                 dialogue.remote = Some(hello);
             }

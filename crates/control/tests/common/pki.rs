@@ -35,6 +35,7 @@ pub struct Pki {
     pub other_ca: Vec<u8>,
     pub server: Issued,
     pub client: Issued,
+    pub second_client: Issued,
     pub other_client: Issued,
     pub expired_server: Issued,
     pub future_client: Issued,
@@ -114,6 +115,7 @@ pub fn pki() -> &'static Pki {
             other_ca: other.der().to_vec(),
             server: issue(&ca, "server", ServerAuth, 1, YEARS),
             client: issue(&ca, "client", ClientAuth, 2, YEARS),
+            second_client: issue(&ca, "second client", ClientAuth, 6, YEARS),
             other_client: issue(&other, "stranger", ClientAuth, 3, YEARS),
             expired_server: issue(&ca, "old server", ServerAuth, 4, (2020, 2021)),
             future_client: issue(&ca, "young client", ClientAuth, 5, (2030, 2040)),
@@ -122,6 +124,10 @@ pub fn pki() -> &'static Pki {
             empty_crl: crl(&ca, &[]),
         }
     })
+}
+
+pub fn second_client() -> &'static Issued {
+    &pki().second_client
 }
 
 pub fn static_key(fill: u8) -> StaticKey {
