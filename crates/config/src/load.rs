@@ -79,6 +79,10 @@ fn loaded(parsed: Parsed) -> Loaded {
     let (config, said) = builder.into_config();
     let mut diagnostics = parsed.diagnostics;
     diagnostics.extend(said);
+    // Where a line could not be read, what seems to be missing may be on it.
+    if diagnostics.iter().any(|d| d.class == Class::Error) {
+        diagnostics.retain(|d| d.class != Class::Incomplete || d.span.is_some());
+    }
     // In the order of reading; what concerns the whole comes last.
     diagnostics.sort_by_key(|d| d.span.map_or((1, d.class as u32, 0), |s| (0, s.source.0, s.line)));
     Loaded { config, diagnostics, sources: parsed.sources, standalone }

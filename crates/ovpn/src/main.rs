@@ -14,8 +14,10 @@
 //! | `engine_process` | the userspace data plane as a process of its own |
 //! | `cli` | the test bed `ovpn-cli` |
 //! | `check` | what a configuration would do |
+//! | `init`, `profile`, `pki`, `atomic_file` | the authority, the server's configuration, profiles for clients |
 #![forbid(unsafe_code)]
 
+mod atomic_file;
 mod check;
 mod cli;
 mod client;
@@ -25,15 +27,18 @@ mod data_plane;
 mod dns;
 mod engine_process;
 mod environment;
+mod init;
 mod logging;
 #[allow(dead_code, unused_imports)] // wired up with the modes
 mod management;
 mod materials;
 mod mss;
 mod outcome;
+mod pki;
 mod port;
 mod private_key;
 mod process;
+mod profile;
 mod prompt;
 mod routes;
 mod script;
@@ -58,6 +63,8 @@ fn main() -> ExitCode {
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     match words.first().map(String::as_str) {
         Some("check") => check::run(words.get(1..).unwrap_or_default()),
+        Some("init") => init::run(words.get(1..).unwrap_or_default()),
+        Some("profile") => profile::run(words.get(1..).unwrap_or_default()),
         _ => process::run(&words),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
                 o.say(
                     Class::Deprecated,
                     "`ncp-ciphers` is the old name of `data-ciphers`",
-                    format!("write `data-ciphers {text}`"),
+                    format!("write `data-ciphers {}`", names(&list)),
                 );
             }
             b.ciphers.list = Some((text, list, o.span()));
@@ -79,6 +79,11 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+fn names(list: &[Cipher]) -> String {
+    let list = if list.is_empty() { &Cipher::DEFAULT } else { list };
+    list.iter().map(|c| c.name()).collect::<Vec<_>>().join(":")
 }
 
 /// AEAD ciphers of a list, in order. Known others are left out with a word; unknown ones are errors unless marked `?`.

@@ -1,0 +1,357 @@
+//! `ovpn profile`: profiles for clients, one file each, and their end.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ovpn_crypto::tls_crypt_v2::Metadata;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::init::DEFAULT_DIR;
+use crate::pki::{self, Issued, Purpose, Sentence, State, Store};
+
+const HELP: &str = "Makes, lists and ends profiles for clients.
+
+Usage: ovpn profile add NAME [--password] [--days N] [--output FILE] [--dir DIR]
+       ovpn profile renew NAME [--password] [--days N] [--output FILE] [--dir DIR]
+       ovpn profile revoke NAME [--dir DIR]
+       ovpn profile list [--json] [--dir DIR]
+
+  --password     encrypt the private key with a password, which is asked for
+  --days N       days until the certificate expires; 825 by default
+  --output FILE  write the profile to this file, readable by its owner only, instead of standard output
+  --json         for programs
+  --dir DIR      the folder that `ovpn init` made; /etc/ovpn by default
+  --help         this text
+
+A profile holds everything a client needs, its private key included: hand it over as you would a password. The key is kept
+nowhere else. `renew` makes a new profile; the old one works until it expires or `revoke` ends all of that name.
+
+Exit code: 0 done, 1 failed, 2 wrong use.
+
+Examples:
+  ovpn profile add alice > alice.ovpn
+  ovpn profile add phone --days 90 --password --output phone.ovpn
+  ovpn profile revoke alice
+";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Add,
+    Renew,
+    Revoke,
+    List,
+}
+
+#[derive(Debug)]
+struct Wish {
+    action: Action,
+    name: String,
+    password: bool,
+    days: u64,
+    output: Option<PathBuf>,
+    json: bool,
+    dir: PathBuf,
+}
+
+/// Runs the command with the words after `profile`.
+pub(crate) fn run(words: &[String]) -> ExitCode {
+    if words.iter().any(|w| w == "--help" || w == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let wish = match parse(words) {
+        Ok(wish) => wish,
+        Err(sentence) => {
+            eprintln!("ovpn profile: {sentence}; `ovpn profile --help` shows how");
+            return ExitCode::from(2);
+        }
+    };
+    match perform(&wish) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("ovpn profile: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(words: &[String]) -> Result<Wish, Sentence> {
+    let mut rest = words.iter();
+    let action = match rest.next().map(String::as_str) {
+        Some("add") => Action::Add,
+        Some("renew") => Action::Renew,
+        Some("revoke") => Action::Revoke,
+        Some("list") => Action::List,
+        Some(other) => return Err(format!("\"{other}\" is none of add, list, revoke, renew")),
+        None => return Err("say what to do: add, list, revoke or renew".to_owned()),
+    };
+    let mut wish = Wish {
+        action,
+        name: String::new(),
+        password: false,
+        days: pki::CLIENT_DAYS,
+        output: None,
+        json: false,
+        dir: PathBuf::from(DEFAULT_DIR),
+    };
+    while let Some(word) = rest.next() {
+        let mut value = || rest.next().cloned().ok_or_else(|| format!("{word} wants a value"));
+        match word.as_str() {
+            "--password" => wish.password = true,
+            "--json" => wish.json = true,
+            "--output" => wish.output = Some(PathBuf::from(value()?)),
+            "--dir" => wish.dir = PathBuf::from(value()?),
+            "--days" => {
+                let text = value()?;
+                wish.days = text
+                    .parse()
+                    .ok()
+                    .filter(|days| (1..=36_500).contains(days))
+                    .ok_or_else(|| format!("\"{text}\" is no count of days from 1 to 36500"))?;
+            }
+            other if other.starts_with("--") => return Err(format!("\"{other}\" is not known here")),
+            other if wish.name.is_empty() && action != Action::List => wish.name = other.to_owned(),
+            other => return Err(format!("\"{other}\" is one word too many")),
+        }
+    }
+    if action != Action::List {
+        pki::check_name(&wish.name)
+            .map_err(|s| if wish.name.is_empty() { "name the client".to_owned() } else { s })?;
+    }
+    Ok(wish)
+}
+
+fn perform(wish: &Wish) -> Result<(), Sentence> {
+    let now = pki::now();
+    match wish.action {
+        Action::List => {
+            let index = Store::open(&wish.dir)?.index()?;
+            let rows = rows(&index, now);
+            let text = if wish.json { json(&rows) } else { table(&rows) };
+            std::io::stdout()
+                .write_all(text.as_bytes())
+                .map_err(|e| format!("the list cannot be written: {e}"))
+        }
+        Action::Revoke => {
+            let store = Store::open(&wish.dir)?;
+            if !store.index()?.entries.iter().any(|e| e.name == wish.name) {
+                return Err(format!("there is no \"{}\"; `ovpn profile list` shows who there is", wish.name));
+            }
+            let count = store.revoke(&wish.name, now)?;
+            eprintln!(
+                "Revoked \"{}\" ({count} certificate{}); the running server reads the new list by itself.",
+                wish.name,
+                if count == 1 { "" } else { "s" }
+            );
+            Ok(())
+        }
+        Action::Add | Action::Renew => {
+            // Asked before anything is locked or made.
+            let password = if wish.password { Some(new_password()?) } else { None };
+            let store = Store::open(&wish.dir)?;
+            let index = store.index()?;
+            let valid = index
+                .entries
+                .iter()
+                .any(|e| e.name == wish.name && e.state == State::Valid && e.expires > now);
+            let known = index.entries.iter().any(|e| e.name == wish.name);
+            if wish.action == Action::Add && valid {
+                return Err(format!(
+                    "there is a \"{0}\" already: take another name, or make a new profile with `ovpn profile renew {0}`",
+                    wish.name
+                ));
+            }
+            if wish.action == Action::Renew && !known {
+                return Err(format!(
+                    "there is no \"{0}\"; make a profile with `ovpn profile add {0}`",
+                    wish.name
+                ));
+            }
+            let issued = store.authority()?.issue(&wish.name, Purpose::Client, now, wish.days)?;
+            let text = profile(&store, &issued, password.as_deref().map(String::as_str), now)?;
+            store.record(&issued)?;
+            hand_over(wish, &text)
+        }
+    }
+}
+
+/// The whole profile as text.
+fn profile(
+    store: &Store,
+    issued: &Issued,
+    password: Option<&str>,
+    now: u64,
+) -> Result<Zeroizing<String>, Sentence> {
+    let key = match password {
+        Some(password) => pki::encrypt_key(&issued.key, password)?,
+        None => Zeroizing::new(issued.key.to_string()),
+    };
+    let time = i64::try_from(now).unwrap_or(i64::MAX);
+    let control = pki::control_client_key(&store.control_key()?, &Metadata::Timestamp(time))?;
+    let begin = store.read("client.conf")?;
+    let authority = store.read("pki/ca.crt")?;
+    let mut text = Zeroizing::new(String::with_capacity(8192));
+    let _ = writeln!(text, "# Profile of {}.", issued.entry.name);
+    text.push_str(begin.trim_end());
+    text.push('\n');
+    for (tag, content) in [
+        ("ca", &authority),
+        ("cert", &Zeroizing::new(issued.certificate.clone())),
+        ("key", &key),
+        ("tls-crypt-v2", &control),
+    ] {
+        let _ = write!(text, "<{tag}>\n{}\n</{tag}>\n", content.trim_end());
+    }
+    Ok(text)
+}
+
+fn hand_over(wish: &Wish, text: &str) -> Result<(), Sentence> {
+    let lost = |error: std::io::Error| {
+        format!(
+            "the profile cannot be written: {error}; make another with `ovpn profile renew {}`",
+            wish.name
+        )
+    };
+    match &wish.output {
+        Some(path) => {
+            crate::atomic_file::write(path, text.as_bytes(), 0o600).map_err(lost)?;
+            eprintln!("Wrote {}.", path.display());
+            Ok(())
+        }
+        None => {
+            let mut out = std::io::stdout();
+            if out.is_terminal() {
+                eprintln!(
+                    "(this is the profile, private key included; `> {}.ovpn` puts it into a file)",
+                    wish.name
+                );
+            }
+            out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(lost)
+        }
+    }
+}
+
+fn new_password() -> Result<Zeroizing<String>, Sentence> {
+    let first = Zeroizing::new(crate::prompt::ask("Password for the private key:", false)?);
+    if first.chars().count() < 4 {
+        return Err("a password has at least 4 characters".to_owned());
+    }
+    let second = Zeroizing::new(crate::prompt::ask("The same again:", false)?);
+    if *first != *second {
+        return Err("the two passwords differ; nothing was made".to_owned());
+    }
+    Ok(first)
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Row {
+    name: String,
+    state: &'static str,
+    expires: String,
+    days_left: u64,
+    serial: String,
+}
+
+fn rows(index: &pki::Index, now: u64) -> Vec<Row> {
+    index
+        .entries
+        .iter()
+        .map(|entry| Row {
+            name: entry.name.clone(),
+            state: match entry.state {
+                State::Revoked(_) => "revoked",
+                State::Valid if entry.expires <= now => "expired",
+                State::Valid => "valid",
+            },
+            expires: pki::day(entry.expires),
+            days_left: entry.expires.saturating_sub(now) / 86_400,
+            serial: entry.serial.iter().map(|b| format!("{b:02x}")).collect(),
+        })
+        .collect()
+}
+
+fn table(rows: &[Row]) -> String {
+    let width = rows.iter().map(|r| r.name.len()).max().unwrap_or(0).max(4);
+    let mut out = format!("{:width$}  {:7}  {:10}  {:>9}  SERIAL\n", "NAME", "STATE", "EXPIRES", "DAYS LEFT");
+    for row in rows {
+        let _ = writeln!(
+            out,
+            "{:width$}  {:7}  {:10}  {:>9}  {}",
+            row.name, row.state, row.expires, row.days_left, row.serial
+        );
+    }
+    out
+}
+
+fn json(rows: &[Row]) -> String {
+    serde_json::to_string_pretty(rows).map(|text| text + "\n").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn act(dir: &std::path::Path, text: &str) -> Result<(), Sentence> {
+        perform(&parse(&words(&format!("{text} --dir {}", dir.display())))?)
+    }
+
+    #[test]
+    fn the_life_of_a_profile() {
+        let root = std::env::temp_dir().join(format!("ovpn-profile-{}", std::process::id()));
+        std::fs::create_dir_all(&root).expect("directory");
+        let dir = root.join("vpn");
+        let args = words(&format!("--endpoint vpn.example.org:443 --dir {}", dir.display()));
+        assert_eq!(format!("{:?}", crate::init::run(&args)), format!("{:?}", ExitCode::SUCCESS));
+        let out = root.join("alice.ovpn");
+        act(&dir, &format!("add alice --days 30 --output {}", out.display())).expect("made");
+        let text = std::fs::read_to_string(&out).expect("profile");
+        let loaded = ovpn_config::load_text("alice.ovpn", text.as_bytes(), &ovpn_config::NoFiles);
+        let said: Vec<_> = loaded.diagnostics.iter().map(|d| d.one_line(&loaded.sources)).collect();
+        assert!(said.is_empty(), "{said:#?}");
+        assert_eq!(loaded.config.connections[0].remote.port, 443);
+        assert!(act(&dir, "add alice --output /dev/null").expect_err("taken").contains("already"));
+        assert!(act(&dir, "renew bob").expect_err("nobody").contains("no \"bob\""));
+        let again = root.join("again.ovpn");
+        act(&dir, &format!("renew alice --output {}", again.display())).expect("made");
+        let crl = |dir: &std::path::Path| {
+            let text = std::fs::read(dir.join("pki/crl.pem")).expect("list");
+            let (_, pem) = x509_parser::pem::parse_x509_pem(&text).expect("PEM");
+            let (_, list) = x509_parser::parse_x509_crl(&pem.contents).expect("list");
+            list.iter_revoked_certificates().count()
+        };
+        assert_eq!(crl(&dir), 0);
+        act(&dir, "revoke alice").expect("revoked");
+        assert_eq!(crl(&dir), 2, "both certificates of that name");
+        assert!(act(&dir, "revoke carol").is_err());
+        let index = Store::open(&dir).expect("open").index().expect("index");
+        let states: Vec<_> = rows(&index, pki::now()).iter().map(|r| (r.name.clone(), r.state)).collect();
+        let want = [("server", "valid"), ("alice", "revoked"), ("alice", "revoked")];
+        assert_eq!(states, want.map(|(n, s)| (n.to_owned(), s)));
+        act(&dir, &format!("add alice --output {}", again.display())).expect("the name is free again");
+        std::fs::remove_dir_all(&root).expect("removed");
+    }
+
+    #[test]
+    fn wrong_words() {
+        for bad in [
+            "",
+            "frob",
+            "add",
+            "add a b",
+            "add ../x",
+            "add a --days 0",
+            "add a --days x",
+            "list x",
+            "add a --frob",
+        ] {
+            assert!(parse(&words(bad)).is_err(), "{bad}");
+        }
+    }
+}
