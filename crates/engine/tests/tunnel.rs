@@ -10,6 +10,7 @@ use ovpn_dco::{
     KeyDirection, KeyId, KeySlot, Mode, PeerConfig, PeerId, PeerUpdate, Protocol, SocketSource, Transport,
     VpnAddrs,
 };
+use ovpn_engine::drop_reason::DropReason;
 use ovpn_engine::{Engine, EngineConfig, Workers};
 use ovpn_testkit::{Netns, wait_for};
 
@@ -43,6 +44,14 @@ impl Bed {
 fn up(ns: &Netns, address: &str) -> anyhow::Result<()> {
     ns.ip(&format!("addr add {address} dev tun0 nodad"))?;
     ns.ip("link set tun0 up")?;
+    Ok(())
+}
+
+fn both_up(bed: &Bed) -> anyhow::Result<()> {
+    for (ns, number) in [(&bed.b, 2), (&bed.a, 1)] {
+        up(ns, &format!("10.8.0.{number}/24"))?;
+        up(ns, &format!("fd00:8::{number}/64"))?;
+    }
     Ok(())
 }
 
@@ -117,10 +126,9 @@ fn p2p(bed: &Bed, from: &str, to: &str, workers: Workers) -> anyhow::Result<[(En
         let engine = Bed::engine(ns, Mode::P2p, workers)?;
         let transport = open(&engine, udp(ns, local)?)?;
         peer(&engine, 1, &transport, remote, "", number == 2)?;
-        up(ns, &format!("10.8.0.{number}/24"))?;
-        up(ns, &format!("fd00:8::{number}/64"))?;
         ends.push((engine, transport));
     }
+    both_up(bed)?;
     ends.try_into().map_err(|_| anyhow::anyhow!("two ends"))
 }
 
@@ -146,5 +154,262 @@ fn packets_pass_over_udp() -> anyhow::Result<()> {
             assert_eq!(sent.link.tx_bytes, sent.vpn.tx_bytes + 24 * sent.vpn.tx_packets);
         }
     }
+    Ok(())
+}
+
+/// A point-to-point tunnel over TCP; `b` listens.
+fn p2p_tcp(bed: &Bed, workers: Workers) -> anyhow::Result<[(Engine, Transport); 2]> {
+    let (from_b, from_a) = tcp_pair(bed)?;
+    let mut ends = Vec::new();
+    for (ns, socket, number) in [(&bed.a, from_a, 1), (&bed.b, from_b, 2)] {
+        let engine = Bed::engine(ns, Mode::P2p, workers)?;
+        let transport = open(&engine, socket)?;
+        peer(&engine, 1, &transport, "", "", number == 2)?;
+        ends.push((engine, transport));
+    }
+    both_up(bed)?;
+    ends.try_into().map_err(|_| anyhow::anyhow!("two ends"))
+}
+
+/// The listening end in `b`, the connecting one in `a`.
+fn tcp_pair(bed: &Bed) -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    let listener = bed.b.enter(|| TcpListener::bind("192.0.2.2:443"))??;
+    let connected = bed.a.enter(|| TcpStream::connect("192.0.2.2:443"))??;
+    let (accepted, _) = listener.accept()?;
+    Ok((accepted.into(), connected.into()))
+}
+
+/// iperf3 from `a` to `b`; megabits a second that arrived.
+fn iperf(bed: &Bed, options: &str) -> anyhow::Result<f64> {
+    let mut server = bed.b.command("iperf3");
+    server.args(["-s", "-1", "-p", "5201", "--forceflush"]);
+    let mut server = ovpn_testkit::Running::start(&mut server)?;
+    server.wait_for_text("listening", LIMIT)?;
+    let arguments: Vec<&str> = "-c 10.8.0.2 -J".split(' ').chain(options.split_whitespace()).collect();
+    let report: serde_json::Value = serde_json::from_str(&bed.a.run("iperf3", &arguments)?)?;
+    let end = &report["end"];
+    let sum = if end["sum_received"].is_null() { &end["sum"] } else { &end["sum_received"] };
+    Ok(sum["bits_per_second"].as_f64().context("iperf3's report")? / 1e6)
+}
+
+#[test]
+fn packets_pass_over_tcp() -> anyhow::Result<()> {
+    for workers in [Workers::One, Workers::PerDirection, Workers::Many(2)] {
+        let bed = Bed::new()?;
+        let [(_a, a_port), (b, b_port)] = p2p_tcp(&bed, workers)?;
+        ping(&bed.a, "-c 100 -i 0.002 -W 3", "10.8.0.2")?;
+        ping(&bed.a, "-c 100 -i 0.002 -W 3 -s 3000", "10.8.0.2")?;
+        // Control packets travel between the data packets, whole, while there is a load.
+        let load = std::thread::scope(|scope| -> anyhow::Result<f64> {
+            let load = scope.spawn(|| iperf(&bed, "-t 1"));
+            let anywhere = "192.0.2.2:443".parse()?;
+            for number in 0..50u32 {
+                let packet =
+                    [&[0x20], &number.to_be_bytes()[..], &vec![number as u8; number as usize * 20]].concat();
+                a_port.port.send(&packet, anywhere, None)?;
+                let mut buffer = [0; 2048];
+                let got = wait_for("a control packet", LIMIT, || b_port.port.recv(&mut buffer).ok())?;
+                assert_eq!(&buffer[..got.len], packet);
+                assert_eq!(got.from.ip(), "192.0.2.1".parse::<IpAddr>()?);
+            }
+            load.join().unwrap()
+        })?;
+        assert!(load > 1.0, "{load} Mbit/s, {workers:?}");
+        // The system may speak before the device is up.
+        let early = |(reason, count): &(DropReason, u64)| reason.name() != "device-full" && *count > 0;
+        let lost: Vec<_> = b.drops().into_iter().filter(early).collect();
+        assert_eq!(lost, [], "{workers:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn super_packets_pass_whole() -> anyhow::Result<()> {
+    let bed = Bed::new()?;
+    let [(_a, _at), (b, _bt)] = p2p(&bed, "192.0.2.1:1194", "192.0.2.2:1194", Workers::Auto)?;
+    assert!(iperf(&bed, "-t 1")? > 10.0);
+    assert!(iperf(&bed, "-t 1 -R")? > 10.0);
+    assert!(iperf(&bed, "-t 1 -P 4")? > 10.0);
+    assert!(iperf(&bed, "-t 1 -u -b 20M -l 1200")? > 10.0);
+    for (reason, count) in b.drops() {
+        let startup = ["unknown-key", "unknown-peer", "no-key", "not-authentic"].contains(&reason.name());
+        assert!(count == 0 || startup && count < 20, "{reason}: {count}");
+    }
+    Ok(())
+}
+
+#[test]
+fn packets_above_the_path_mtu_are_fragmented_not_lost() -> anyhow::Result<()> {
+    for (from, to) in [("192.0.2.1:1194", "192.0.2.2:1194"), ("[2001:db8::1]:1194", "[2001:db8::2]:1194")] {
+        let bed = Bed::new()?;
+        let _ends = p2p(&bed, from, to, Workers::Auto)?;
+        bed.a.ip("link set tun0 mtu 1500")?;
+        bed.b.ip("link set tun0 mtu 1500")?;
+        ping(&bed.a, "-c 50 -i 0.002 -W 3 -s 1472 -M do", "10.8.0.2")?;
+        assert!(iperf(&bed, "-t 1")? > 10.0, "{from}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_carrier_follows_the_peer() -> anyhow::Result<()> {
+    let bed = Bed::new()?;
+    let engine = Bed::engine(&bed.a, Mode::P2p, Workers::Auto)?;
+    bed.a.ip("link set tun0 up")?;
+    let carrier = || bed.a.ip("-o link show tun0").is_ok_and(|text| !text.contains("NO-CARRIER"));
+    assert!(!carrier());
+    assert!(bed.a.ip("-o link show tun0")?.contains("mtu 1416"));
+    let mut events = engine.events()?;
+    let transport = open(&engine, udp(&bed.a, "192.0.2.1:1194")?)?;
+    peer(&engine, 7, &transport, "192.0.2.2:1194", "", false)?;
+    wait_for("carrier", LIMIT, || carrier().then_some(()))?;
+    engine.peer_del(id(7))?;
+    assert_eq!(next(&mut *events)?, Event::PeerDeleted { peer: id(7), reason: DelReason::Userspace });
+    wait_for("no carrier", LIMIT, || (!carrier()).then_some(()))?;
+    peer(&engine, 7, &transport, "192.0.2.2:1194", "", false)?;
+    peer(&engine, 8, &transport, "192.0.2.2:1194", "", false)?;
+    assert_eq!(next(&mut *events)?, Event::PeerDeleted { peer: id(7), reason: DelReason::Teardown });
+    // Closing the port is closing the socket.
+    drop(transport);
+    assert_eq!(
+        next(&mut *events)?,
+        Event::PeerDeleted { peer: id(8), reason: DelReason::TransportDisconnect }
+    );
+    wait_for("no carrier", LIMIT, || (!carrier()).then_some(()))?;
+    drop(engine);
+    assert_eq!(next(&mut *events)?, Event::DataPlaneGone);
+    assert!(bed.a.ip("link show tun0").is_err());
+    Ok(())
+}
+
+#[test]
+fn a_silent_peer_expires_and_pings_keep_one_alive() -> anyhow::Result<()> {
+    let bed = Bed::new()?;
+    let [(a, _at), (b, _bt)] = p2p(&bed, "192.0.2.1:1194", "192.0.2.2:1194", Workers::Auto)?;
+    let (mut from_a, mut from_b) = (a.events()?, b.events()?);
+    let keepalive = |interval, timeout| PeerUpdate {
+        keepalive: Some(Keepalive {
+            interval: Duration::from_secs(interval),
+            timeout: Duration::from_secs(timeout),
+        }),
+        ..PeerUpdate::default()
+    };
+    bed.a.ip("link set tun0 down")?;
+    bed.b.ip("link set tun0 down")?;
+    // Only `a` pings: it hears nothing and expires, while `b` lives.
+    a.peer_set(id(1), &keepalive(1, 3))?;
+    b.peer_set(id(1), &keepalive(60, 2))?;
+    assert_eq!(next(&mut *from_a)?, Event::PeerDeleted { peer: id(1), reason: DelReason::Expired });
+    assert_eq!(b.peer_get(id(1))?.stats.vpn.rx_packets, b.peer_get(id(1))?.stats.vpn.rx_packets);
+    assert_eq!(next(&mut *from_b)?, Event::PeerDeleted { peer: id(1), reason: DelReason::Expired });
+    Ok(())
+}
+
+#[test]
+fn broken_streams_end_their_peer_only() -> anyhow::Result<()> {
+    use std::io::{Read, Write};
+    let bed = Bed::new()?;
+    let engine = Bed::engine(&bed.b, Mode::MultiPeer, Workers::Auto)?;
+    let mut events = engine.events()?;
+    let listener = bed.b.enter(|| TcpListener::bind("192.0.2.2:443"))??;
+    let (close, error) = (DelReason::TransportDisconnect, DelReason::TransportError);
+    let cases: [(&[u8], DelReason); 6] = [
+        (b"", close),
+        (b"\0\0", error),
+        (b"\0\x01\x20", error),
+        (b"\0\x03\x20ab", error),
+        (b"\0\x18\x30abcdefghijklmnopqrstuvw", error),
+        (b"\xFF\xFF\x48", close),
+    ];
+    let mut good = bed.a.enter(|| TcpStream::connect("192.0.2.2:443"))??;
+    let kept = open(&engine, listener.accept()?.0.into())?;
+    peer(&engine, 100, &kept, "", "10.8.0.100", true)?;
+    for (number, (bytes, reason)) in cases.into_iter().enumerate() {
+        let mut stream = bed.a.enter(|| TcpStream::connect("192.0.2.2:443"))??;
+        let transport = open(&engine, listener.accept()?.0.into())?;
+        // A control packet before there is a peer.
+        stream.write_all(b"\0\x06\x38hello")?;
+        let mut buffer = [0; 100];
+        let got = wait_for("a control packet", LIMIT, || transport.port.recv(&mut buffer).ok())?;
+        assert_eq!(&buffer[..got.len], b"\x38hello");
+        transport.port.send(b"\x40world", got.from, None)?;
+        stream.read_exact(&mut buffer[..8])?;
+        assert_eq!(&buffer[..8], b"\0\x06\x40world");
+        peer(&engine, number as u32, &transport, "", &format!("10.8.0.{}", number + 2), true)?;
+        stream.write_all(bytes)?;
+        if reason == close {
+            drop(stream);
+        }
+        let deleted = Event::PeerDeleted { peer: id(number as u32), reason };
+        assert_eq!(next(&mut *events)?, deleted, "case {number}");
+        let end = wait_for("the end", LIMIT, || {
+            transport.port.recv(&mut buffer).err().filter(|e| e.kind() != std::io::ErrorKind::WouldBlock)
+        })?;
+        let expected =
+            if reason == close { std::io::ErrorKind::UnexpectedEof } else { std::io::ErrorKind::InvalidData };
+        assert_eq!(end.kind(), expected, "case {number}");
+    }
+    assert!(engine.peer_get(id(100)).is_ok());
+    good.write_all(b"\0\x04\x20abc")?;
+    let mut buffer = [0; 100];
+    wait_for("a control packet", LIMIT, || kept.port.recv(&mut buffer).ok())?;
+    Ok(())
+}
+
+/// A server in `b` with clients in `a`: 5.5.5.1 and 5.5.5.2 behind tun0 of `a`; `b` has a second client to nowhere.
+#[test]
+fn a_server_routes_learns_and_follows_its_peers() -> anyhow::Result<()> {
+    let bed = Bed::new()?;
+    bed.b.ip("addr add 192.0.2.22/24 dev veth0")?;
+    let server = Bed::engine(&bed.b, Mode::MultiPeer, Workers::Many(2))?;
+    let mut events = server.events()?;
+    // One socket for both families, bound to no address.
+    let socket = udp(&bed.b, "[::]:1194")?;
+    let server_transport = open(&server, socket)?;
+    peer(&server, 1, &server_transport, "192.0.2.1:1194", "5.5.5.2", true)?;
+    peer(&server, 2, &server_transport, "192.0.2.1:9", "5.5.5.3", true)?;
+    up(&bed.b, "5.5.5.1/24")?;
+    // The client contacts the server's second address; answers come from there.
+    let client = Bed::engine(&bed.a, Mode::P2p, Workers::Auto)?;
+    let client_transport = open(&client, udp(&bed.a, "0.0.0.0:1194")?)?;
+    peer(&client, 1, &client_transport, "192.0.2.22:1194", "", false)?;
+    up(&bed.a, "5.5.5.2/24")?;
+    ping(&bed.a, "-c 20 -i 0.002 -W 3", "5.5.5.1")?;
+    assert_eq!(server.peer_get(id(1))?.local, Some("192.0.2.22:1194".parse()?));
+    assert_eq!(client.peer_get(id(1))?.remote, Some("192.0.2.22:1194".parse()?));
+    // A network behind the client: reached at once when the route is there, and no longer when it is not.
+    bed.a.ip("addr add 11.11.11.11/32 dev tun0")?;
+    let behind = || bed.b.run("ping", &["-c", "1", "-W", "1", "11.11.11.11"]);
+    bed.b.ip("route add 11.11.11.11/32 via 5.5.5.2 dev tun0")?;
+    ping(&bed.b, "-c 20 -i 0.002 -W 3", "11.11.11.11")?;
+    bed.b.ip("route replace 11.11.11.11/32 via 5.5.5.3 dev tun0")?;
+    wait_for("the other peer's route", LIMIT, || behind().is_err().then_some(()))?;
+    bed.b.ip("route replace 11.11.11.11/32 via 5.5.5.2 dev tun0")?;
+    ping(&bed.b, "-c 20 -i 0.002 -W 3", "11.11.11.11")?;
+    // A source that is not routed to its sender is not let in.
+    bed.a.ip("addr add 5.5.5.3/32 dev tun0")?;
+    assert!(bed.a.run("ping", &["-c", "1", "-W", "1", "-I", "5.5.5.3", "5.5.5.1"]).is_err());
+    let bad = |reason: &str| server.drops().iter().find(|(r, _)| r.name() == reason).map_or(0, |(_, n)| *n);
+    assert!(bad("bad-source") > 0);
+    // The client moves; the first packet from there is followed.
+    bed.a.ip("addr del 192.0.2.1/24 dev veth0")?;
+    bed.a.ip("addr add 192.0.2.3/24 dev veth0")?;
+    ping(&bed.a, "-c 20 -i 0.002 -W 3", "5.5.5.1")?;
+    let moved = "192.0.2.3:1194".parse()?;
+    wait_for("the float", LIMIT, || {
+        (events.next().ok()? == Some(Event::PeerFloat { peer: id(1), remote: moved })).then_some(())
+    })?;
+    ping(&bed.b, "-c 20 -i 0.002 -W 3", "5.5.5.2")?;
+    // Control packets of unknown senders come out, with both addresses.
+    let stranger = bed.a.enter(|| UdpSocket::bind("192.0.2.3:0"))??;
+    stranger.send_to(b"\x38hello", "192.0.2.22:1194")?;
+    let mut buffer = [0; 100];
+    let got = wait_for("a control packet", LIMIT, || server_transport.port.recv(&mut buffer).ok())?;
+    assert_eq!((&buffer[..got.len], got.from), (&b"\x38hello"[..], stranger.local_addr()?));
+    assert_eq!(got.local, Some("192.0.2.22".parse()?));
+    server_transport.port.send(b"\x40world", got.from, got.local)?;
+    stranger.set_read_timeout(Some(LIMIT))?;
+    let (len, from) = stranger.recv_from(&mut buffer)?;
+    assert_eq!((&buffer[..len], from), (&b"\x40world"[..], "192.0.2.22:1194".parse()?));
     Ok(())
 }

@@ -22,6 +22,9 @@ const SEND_BUFFER: usize = 1 << 20;
 const EIO: i32 = 5;
 const EINVAL: i32 = 22;
 const EMSGSIZE: i32 = 90;
+const EADDRNOTAVAIL: i32 = 99;
+const ENETUNREACH: i32 = 101;
+const EHOSTUNREACH: i32 = 113;
 
 /// A UDP socket with what was learned about it.
 pub(crate) struct UdpLink {
@@ -77,18 +80,20 @@ impl UdpLink {
                     stale -= 1;
                     continue;
                 }
-                (_, Some(EIO | EINVAL | EMSGSIZE)) if first.segment != 0 => {
+                // The local address is gone; the system knows another, or will say so.
+                (_, Some(EINVAL | ENETUNREACH | EADDRNOTAVAIL | EHOSTUNREACH))
+                    if first.path.local.is_some() && !segments_refused(first, &error) =>
+                {
+                    let mut plain = *first;
+                    plain.path.local = None;
+                    self.send(&[plain], now, drops);
+                }
+                _ if segments_refused(first, &error) => {
                     self.refused(first.segment, &error, now);
                     let (data, segment) = (first.data, usize::from(first.segment));
                     for data in data.chunks(segment) {
                         self.send(&[Outgoing { data, segment: 0, path: first.path }], now, drops);
                     }
-                }
-                // The local address is gone; the system knows another, or will say so.
-                (_, Some(EINVAL)) if first.path.local.is_some() => {
-                    let mut plain = *first;
-                    plain.path.local = None;
-                    self.send(&[plain], now, drops);
                 }
                 _ => {
                     tracing::trace!(%error, to = %first.path.remote, "data packet not sent");
@@ -107,6 +112,10 @@ impl UdpLink {
         self.retry_at.store(now.after(RETRY).as_millis(), Ordering::Relaxed);
         tracing::debug!(%error, segment, "segmentation refused, sending one by one");
     }
+}
+
+fn segments_refused(message: &Outgoing<'_>, error: &io::Error) -> bool {
+    message.segment != 0 && matches!(error.raw_os_error(), Some(EIO | EINVAL | EMSGSIZE))
 }
 
 fn packets(message: &Outgoing<'_>) -> u64 {
