@@ -32,6 +32,8 @@ mod peer;
 mod stats;
 mod transport;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod netlink;
 
 pub use capabilities::{Capabilities, Driver};

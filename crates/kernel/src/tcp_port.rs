@@ -151,7 +151,14 @@ impl TcpTransport {
     /// One receive, one packet with its length before it.
     fn receive_packet(&self, state: &mut State, buf: &mut [u8]) -> io::Result<usize> {
         state.received.resize(LONGEST, 0);
-        let received = self.receive(&mut state.received, RecvFlags::empty())?;
+        let received = match self.receive(&mut state.received, RecvFlags::empty()) {
+            // The kernel has given up the stream over a broken frame; the peer stays, and hears no more.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                state.phase = Phase::Gone;
+                return Err(io::Error::new(ErrorKind::InvalidData, "the stream is broken"));
+            }
+            received => received?,
+        };
         match state.received.get(..received) {
             Some(&[high, low, ref packet @ ..])
                 if usize::from(u16::from_be_bytes([high, low])) == packet.len() =>

@@ -1,0 +1,147 @@
+//! What every driver must do: one suite, generic over [`DataPlane`](crate::DataPlane).
+//!
+//! ```text
+//!   impl Factory for MyDriver { fn open(&self, mode) -> Result<Box<dyn DataPlane>> }
+//!   conformance::run(&MyDriver).assert()
+//! ```
+//!
+//! To be run in a network namespace of its own whose loopback device is up. Devices and sockets are made in the
+//! namespace of the calling thread. The rows are those of the kernel driver's own tables: requests and their errnos,
+//! replacement, key slots, events with their reasons, keepalive, float, control packets on both transports. What a
+//! driver cannot do ([`Capabilities`](crate::Capabilities)) is reported as not applicable, never as passed.
+
+mod bench;
+mod events;
+mod keys;
+mod packets;
+mod peers;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use crate::{DataPlane, Mode, Result};
+
+/// Makes devices of the driver under test.
+pub trait Factory: Sync {
+    /// A new device, without peers, in the namespace of the calling thread. Dropping it removes it.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn open(&self, mode: Mode) -> Result<Box<dyn DataPlane>>;
+
+    /// By how much time limits are longer than on ordinary hardware (emulation is slow).
+    fn patience(&self) -> u32 {
+        1
+    }
+}
+
+/// One case.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// What is demanded.
+    pub name: &'static str,
+    run: fn(&dyn Factory) -> Outcome,
+}
+
+/// How a case ended: `Err` where the demand was not met.
+type Outcome = std::result::Result<Verdict, String>;
+
+/// A case that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    /// The driver cannot do this, and says so.
+    NotApplicable(&'static str),
+}
+
+/// What came out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Cases that passed.
+    pub passed: Vec<&'static str>,
+    /// Cases that failed, and why.
+    pub failed: Vec<(&'static str, String)>,
+    /// Cases that the driver cannot do, and why.
+    pub not_applicable: Vec<(&'static str, &'static str)>,
+}
+
+impl Report {
+    /// # Panics
+    /// With the whole report where a case failed, or none passed.
+    pub fn assert(&self) {
+        assert!(self.failed.is_empty() && !self.passed.is_empty(), "{self}");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, why) in &self.not_applicable {
+            writeln!(f, "n/a    {name}: {why}")?;
+        }
+        for (name, why) in &self.failed {
+            writeln!(f, "FAILED {name}: {why}")?;
+        }
+        let (passed, failed, not) = (self.passed.len(), self.failed.len(), self.not_applicable.len());
+        write!(f, "{passed} passed, {failed} failed, {not} not applicable")
+    }
+}
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    [peers::CASES, keys::CASES, events::CASES, packets::CASES].concat()
+}
+
+/// Runs all cases, one after another, and tells each on standard error.
+pub fn run(factory: &dyn Factory) -> Report {
+    run_matching(factory, "")
+}
+
+/// Runs the cases whose names contain `filter`.
+pub fn run_matching(factory: &dyn Factory, filter: &str) -> Report {
+    let mut report = Report::default();
+    for Case { name, run } in cases() {
+        if !name.contains(filter) {
+            continue;
+        }
+        let start = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(factory))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            Err(text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+        });
+        let time = start.elapsed().as_millis();
+        match outcome {
+            Ok(Verdict::Passed) => {
+                eprintln!("ok     {name} ({time} ms)");
+                report.passed.push(name);
+            }
+            Ok(Verdict::NotApplicable(why)) => {
+                eprintln!("n/a    {name}: {why}");
+                report.not_applicable.push((name, why));
+            }
+            Err(why) => {
+                eprintln!("FAILED {name}: {why}");
+                report.failed.push((name, why));
+            }
+        }
+    }
+    report
+}
+
+/// Time limit of one wait on ordinary hardware.
+const LIMIT: Duration = Duration::from_secs(5);
+
+macro_rules! case {
+    ($function:ident: $name:literal) => {
+        $crate::conformance::Case { name: $name, run: $function }
+    };
+}
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+));
+        }
+    };
+}
+use case;
+use ensure;
