@@ -22,8 +22,11 @@ use ovpn_engine::time::Timestamp;
 use ovpn_sys::tun::{VNET_HDR_LEN, VnetHdr};
 use ovpn_wire::tcp_framing::PacketReader;
 
+/// What a target is.
+pub type Target = fn(&[u8]);
+
 /// All targets by name.
-pub const ALL: [(&str, fn(&[u8])); 6] = [
+pub const ALL: [(&str, Target); 6] = [
     ("decrypt", decrypt),
     ("tcp_framing", tcp_framing),
     ("gso_split", gso_split),
@@ -117,7 +120,7 @@ pub fn decrypt(data: &[u8]) {
         assert_eq!(after, (before.0 + u64::from(opened.is_err()), before.1 + 1));
         if let Ok(opened) = opened {
             assert!(opened.len() <= room);
-            assert_eq!(opened.kind() == Kind::Data, opened.len() > 0);
+            assert_eq!(opened.kind() == Kind::Data, !opened.is_empty());
         }
     }
 }

@@ -78,7 +78,7 @@ fn seal_and_open(c: &mut Criterion) {
             let mut packets = vec![[0u8; 1500]; BATCH];
             let now = Timestamp::default();
             // Batches of 64: lookup, locks and all.
-            let mut seal_batch = |packets: &mut Vec<[u8; 1500]>| {
+            let seal_batch = |packets: &mut Vec<[u8; 1500]>| {
                 let tables = sender.read();
                 let Ok(peer) = tables.receiver(&inner) else { return 0 };
                 let mut tx = tables.tx(peer, now);

@@ -575,7 +575,7 @@ mod tests {
         assert_eq!(open(&receiver, &forged, HOME, 1), Err(DropReason::NotAuthentic));
         assert_eq!(events.take(), []);
         assert_eq!(open(&receiver, &forged, HOME, 1), Err(DropReason::NotAuthentic));
-        assert_eq!(events.take(), [wanted.clone()]);
+        assert_eq!(events.take(), std::slice::from_ref(&wanted));
         preset(0, 1 << 36);
         assert!(open(&receiver, &seal(&sender, &inner()), HOME, 1).is_ok());
         assert_eq!(open(&receiver, &forged, HOME, 1), Err(DropReason::NotAuthentic));

@@ -335,6 +335,6 @@ mod tests {
     #[test]
     fn a_bomb_ends_at_the_buffer() {
         let bomb = [&[18, 0, 0x20][..], &[0; 1000], &[1, 0, 0], &[0x11, 0, 0]].concat();
-        assert_eq!(decompress(&bomb, &mut [0; 65_535]), Err(Damaged));
+        assert_eq!(decompress(&bomb, &mut vec![0; 65_535]), Err(Damaged));
     }
 }

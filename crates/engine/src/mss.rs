@@ -59,7 +59,7 @@ fn replace(tcp: &mut [u8], at: usize, new: [u8; 2]) {
     let old = [tcp[at], tcp[at + 1]];
     let word = |bytes: [u8; 2]| {
         let word = u16::from_be_bytes(bytes);
-        if at % 2 == 0 { word } else { word.swap_bytes() }
+        if at.is_multiple_of(2) { word } else { word.swap_bytes() }
     };
     tcp[at..at + 2].copy_from_slice(&new);
     let checksum = u16::from_be_bytes([tcp[16], tcp[17]]);

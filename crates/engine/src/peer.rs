@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ovpn_dco::{
-    Error, ErrorKind, Event, Framing, Keepalive, KeyConfig, KeyInfo, KeySlot, PeerId, PeerInfo, Result,
-    TransportId, VpnAddrs,
+    Error, ErrorKind, Event, Framing, Keepalive, KeyConfig, KeyInfo, KeySlot, PeerConfig, PeerId, PeerInfo,
+    Result, TransportId, VpnAddrs,
 };
 
 use crate::address_map::AddressMap;
@@ -95,16 +95,10 @@ pub(crate) struct RxState {
 }
 
 impl Peer {
-    pub(crate) fn new(
-        id: PeerId,
-        tx_id: PeerId,
-        transport: TransportId,
-        framing: Framing,
-        endpoint: Endpoint,
-        vpn: VpnAddrs,
-        shared: Arc<Shared>,
-        now: Timestamp,
-    ) -> Self {
+    /// A peer that was found valid, reached at `endpoint`.
+    pub(crate) fn new(config: &PeerConfig, endpoint: Endpoint, shared: Arc<Shared>, now: Timestamp) -> Self {
+        let &PeerConfig { id, transport, framing, vpn, .. } = config;
+        let tx_id = config.tx_id.unwrap_or(id);
         Self {
             id,
             transport,

@@ -286,16 +286,7 @@ impl PeerTable {
             }
             tables.check_vpn_free(None, &config.vpn)?;
         }
-        let peer = Arc::new(Peer::new(
-            config.id,
-            config.tx_id.unwrap_or(config.id),
-            config.transport,
-            config.framing,
-            endpoint,
-            config.vpn,
-            Arc::clone(&self.shared),
-            now,
-        ));
+        let peer = Arc::new(Peer::new(config, endpoint, Arc::clone(&self.shared), now));
         if self.mode == Mode::P2p {
             let present: Vec<PeerId> = tables.iter().map(|peer| peer.id()).collect();
             for id in present {

@@ -2,6 +2,7 @@
 //!
 //! The only unsafe code outside `sys`: a global allocator cannot be made without. It is in a test binary of its own,
 //! since it counts what every thread does.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
