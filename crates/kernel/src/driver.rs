@@ -12,7 +12,7 @@ use ovpn_dco::{
     TransportId,
 };
 use ovpn_sys::netlink::generic::Family;
-use ovpn_sys::netlink::route::Rtnetlink;
+use ovpn_sys::netlink::route::{OvpnMode, Rtnetlink};
 use ovpn_sys::netlink::socket::{self, Reply, Socket};
 use ovpn_sys::netns;
 use ovpn_sys::udp::{SocketKind, socket_kind};
@@ -88,24 +88,7 @@ impl Kernel {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with(api: Api, name: &str, mode: Mode) -> Result<Self> {
-        let socket = Socket::open(socket::Protocol::Generic).map_err(from_netlink)?;
-        let no_driver =
-            || Error::new(ErrorKind::Unsupported, format!("there is no driver {}", api.family_name()));
-        let family =
-            Family::lookup(&socket, api.family_name()).map_err(from_netlink)?.ok_or_else(no_driver)?;
-        let capabilities = api.capabilities(&socket, &family)?;
-        let net = Rtnetlink::open().map_err(from_netlink)?;
-        let home = netns::current()?;
-        let device::Opened { device, persistent, adopted } = device::open(&net, api, name, mode)?;
-        let state = State {
-            next_transport: 0,
-            transports: HashMap::new(),
-            peers: HashMap::new(),
-            namespaces: vec![home],
-            sources: Vec::new(),
-        };
-        let mut kernel =
-            Self { api, socket, family, net, device, persistent, capabilities, state: Mutex::new(state) };
+        let (mut kernel, adopted) = Self::on(api, |net| device::open(net, api, name, mode))?;
         if adopted {
             match kernel.peer_dump().map(|peers| peers.len()) {
                 Ok(0) => {}
@@ -126,6 +109,51 @@ impl Kernel {
             "device opened"
         );
         Ok(kernel)
+    }
+
+    /// Joins a device that exists, with the peers it has; it stays when this is dropped. Several programs may be at
+    /// one device, each knows the transports that it opened itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoSuchDevice`] without such a device; [`ErrorKind::InvalidArgument`] where it is none of a
+    /// driver's.
+    pub fn join(name: &str) -> Result<Self> {
+        let net = Rtnetlink::open().map_err(from_netlink)?;
+        let link = net.link_by_name(name).map_err(from_netlink)?;
+        let kind = link.kind.clone().unwrap_or_default();
+        let api =
+            [Api::Ovpn, Api::DcoV2].into_iter().find(|api| api.link_kind() == kind).ok_or_else(|| {
+                Error::new(ErrorKind::InvalidArgument, format!("{name} is no device of the ovpn driver"))
+            })?;
+        let mode = match link.ovpn_mode {
+            Some(OvpnMode::MultiPeer) => Mode::MultiPeer,
+            _ => Mode::P2p,
+        };
+        let device = Device { name: link.name, ifindex: link.index, mode };
+        Ok(Self::on(api, |_| Ok(device::Opened { device, persistent: true, adopted: true }))?.0)
+    }
+
+    /// A driver on a device; and whether the device was there before.
+    fn on(api: Api, open: impl FnOnce(&Rtnetlink) -> Result<device::Opened>) -> Result<(Self, bool)> {
+        let socket = Socket::open(socket::Protocol::Generic).map_err(from_netlink)?;
+        let no_driver =
+            || Error::new(ErrorKind::Unsupported, format!("there is no driver {}", api.family_name()));
+        let family =
+            Family::lookup(&socket, api.family_name()).map_err(from_netlink)?.ok_or_else(no_driver)?;
+        let capabilities = api.capabilities(&socket, &family)?;
+        let net = Rtnetlink::open().map_err(from_netlink)?;
+        let home = netns::current()?;
+        let device::Opened { device, persistent, adopted } = open(&net)?;
+        let state = State {
+            next_transport: 0,
+            transports: HashMap::new(),
+            peers: HashMap::new(),
+            namespaces: vec![home],
+            sources: Vec::new(),
+        };
+        let kernel =
+            Self { api, socket, family, net, device, persistent, capabilities, state: Mutex::new(state) };
+        Ok((kernel, adopted))
     }
 
     /// Whether the device was there before and stays.

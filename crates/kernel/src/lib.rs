@@ -18,10 +18,12 @@ mod dco_v2;
 mod device;
 mod driver;
 mod events;
+mod manage;
 mod probe;
 mod tcp_port;
 mod udp_port;
 
 pub use api::Api;
 pub use driver::Kernel;
+pub use manage::{Notifications, device_del, device_new};
 pub use probe::{Availability, Probe, probe};

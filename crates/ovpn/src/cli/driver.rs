@@ -1,6 +1,6 @@
 //! Who carries the data: the engine or the kernel, as `OVPN_DRIVER` says.
 
-use ovpn_dco::{DataPlane, Error, ErrorKind, Mode, Result};
+use ovpn_dco::{DataPlane, Mode, Result};
 
 use super::Failure;
 use super::grammar::GrammarError;
@@ -40,7 +40,7 @@ impl Driver {
     pub(crate) fn create(self, iface: &str, mode: Mode) -> Result<()> {
         match self {
             Self::Engine => engine_process::start(iface, mode),
-            Self::Kernel => Err(unsupported()),
+            Self::Kernel => ovpn_kernel::device_new(iface, mode),
         }
     }
 
@@ -51,22 +51,18 @@ impl Driver {
     pub(crate) fn delete(self, iface: &str) -> Result<()> {
         match self {
             Self::Engine => RemoteEngine::connect(iface)?.delete(),
-            Self::Kernel => Err(unsupported()),
+            Self::Kernel => ovpn_kernel::device_del(iface),
         }
     }
 
     /// Opens a device.
     ///
     /// # Errors
-    /// [`ErrorKind::NoSuchDevice`] where there is none of that name.
+    /// `NoSuchDevice` where there is none of that name.
     pub(crate) fn open(self, iface: &str) -> Result<Box<dyn DataPlane>> {
         match self {
             Self::Engine => Ok(Box::new(RemoteEngine::connect(iface)?)),
-            Self::Kernel => Err(unsupported()),
+            Self::Kernel => Ok(Box::new(ovpn_kernel::Kernel::join(iface)?)),
         }
     }
-}
-
-fn unsupported() -> Error {
-    Error::new(ErrorKind::Unsupported, "the kernel driver is not part of this program yet")
 }

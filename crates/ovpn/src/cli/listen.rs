@@ -37,11 +37,20 @@ pub(crate) fn run(driver: Driver, iface: Option<&str>, json: bool) -> Result<(),
                 }
             }
         }
-        (Driver::Kernel, None) => Err(ovpn_dco::Error::new(
-            ovpn_dco::ErrorKind::Unsupported,
-            "the kernel driver is not part of this program yet",
-        )
-        .into()),
+        (Driver::Kernel, None) => every_kernel_device(json),
+    }
+}
+
+fn every_kernel_device(json: bool) -> Result<(), Failure> {
+    let mut notifications = ovpn_kernel::Notifications::listen()?;
+    let poller = Poller::new()?;
+    poller.add(&notifications, WATCH, Interest::Read)?;
+    let mut ready = Vec::new();
+    loop {
+        poller.wait(&mut ready, None)?;
+        while let Some((ifindex, event)) = notifications.next_event()? {
+            print(ifindex, &event, json)?;
+        }
     }
 }
 
