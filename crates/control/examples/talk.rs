@@ -186,10 +186,9 @@ fn talk(
         {
             let packet = &packet[..length];
             // Data packets have no place to go here.
-            if !matches!(packet.first().map(|first| first >> 3), Some(6 | 9)) {
-                if let Err(reason) = session.handle_packet(Now::system(), packet) {
-                    println!("{:8.3} dropped: {reason}", start.elapsed().as_secs_f64());
-                }
+            let is_data = matches!(packet.first().map(|first| first >> 3), Some(6 | 9));
+            if !is_data && let Err(reason) = session.handle_packet(Now::system(), packet) {
+                println!("{:8.3} dropped: {reason}", start.elapsed().as_secs_f64());
             }
         }
         session.handle_timeout(Now::system());

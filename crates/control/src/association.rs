@@ -43,11 +43,11 @@ pub(crate) struct OpenedPacket {
 }
 
 impl Association {
+    /// With the peer's session id still unknown.
     pub(crate) fn new(
         params: &SessionParams,
         role: TlsRole,
         local: SessionId,
-        remote: Option<SessionId>,
         key: WrapKey,
         counter: ReplayCounter,
         wrapped_key: Option<Arc<ClientKey>>,
@@ -69,7 +69,7 @@ impl Association {
         };
         Self {
             local,
-            remote,
+            remote: None,
             role,
             wrap,
             dynamic: None,

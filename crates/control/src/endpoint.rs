@@ -243,7 +243,7 @@ impl Endpoint {
         for (to, from) in bytes.iter_mut().zip(tag.as_ref()) {
             *to = *from;
         }
-        SessionId::new(bytes).unwrap_or_else(|| client)
+        SessionId::new(bytes).unwrap_or(client)
     }
 
     fn count(&mut self, now: Now) -> Result<(), DropReason> {

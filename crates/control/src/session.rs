@@ -132,12 +132,12 @@ impl Session {
             &params.session,
             TlsRole::Server,
             local,
-            Some(accepted.remote),
             accepted.key,
             ReplayCounter::starting_after(counter),
             None,
             exchange,
         );
+        association.remote = Some(accepted.remote);
         association.metadata = accepted.metadata;
         let mut session = Self::with(own, TlsRole::Server, Dialogue::new(association));
         // A packet that was good enough for the endpoint may still be a replay to nobody.
@@ -473,14 +473,5 @@ fn new_association(
         }
     };
     let exchange = reset(opcode, role, Vec::new(), tls, params.timing.tls_timeout, now);
-    Ok(Association::new(
-        params,
-        role,
-        local,
-        None,
-        key,
-        ReplayCounter::starting_after(counter),
-        wrapped,
-        exchange,
-    ))
+    Ok(Association::new(params, role, local, key, ReplayCounter::starting_after(counter), wrapped, exchange))
 }

@@ -1,4 +1,5 @@
 //! Client and server against each other in fair weather: every wrapping, TLS version and feature.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What happens after, and beside, the handshake: restarts, failed renegotiations, pending logins, goodbyes.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What cannot work ends in one clear sentence, at the side that can do something about it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! A client and a server, or two peers, in a simulated network with virtual time; deterministic by seed.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod pki;
 
@@ -37,9 +37,9 @@ impl Dice {
         self.below(100) < percent
     }
 
-    pub fn random(&mut self) -> Box<dyn FnMut(&mut [u8]) + Send> {
+    pub fn random(&mut self) -> impl FnMut(&mut [u8]) + Send + use<> {
         let mut dice = Self::new(self.next());
-        Box::new(move |bytes| bytes.iter_mut().for_each(|byte| *byte = (dice.next() >> 24) as u8))
+        move |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = (dice.next() >> 24) as u8)
     }
 }
 
@@ -129,12 +129,15 @@ impl Default for Policy {
     }
 }
 
+/// A packet under way: when it lands, its number, whom it is for.
+type Flying = (Instant, u64, To, Vec<u8>);
+
 pub struct World {
     pub start: Instant,
     pub now: Now,
     pub dice: Dice,
     pub weather: Weather,
-    pub flight: Vec<(Instant, u64, To, Vec<u8>)>,
+    pub flight: Vec<Flying>,
     sent: u64,
     pub client_params: Arc<ClientParams>,
     pub server_params: Arc<ServerParams>,
@@ -153,6 +156,8 @@ pub struct World {
     /// From when on both directions must always have a common key.
     pub watch_keys: bool,
     pub push_wanted: bool,
+    /// How many of a hundred packets come with an evil twin.
+    pub tamper: u64,
 }
 
 pub const CLIENT: &str = "192.0.2.2:40000";
@@ -200,6 +205,7 @@ impl World {
             log: Vec::new(),
             watch_keys: false,
             push_wanted: true,
+            tamper: 0,
         };
         world.drain();
         world
@@ -214,6 +220,19 @@ impl World {
         let weather = self.weather;
         if packet.len() > weather.mtu || self.dice.percent(weather.loss) {
             return;
+        }
+        if self.dice.percent(self.tamper) {
+            let mut twin = packet.clone();
+            match self.dice.below(4) {
+                0 => twin.truncate(self.dice.below(twin.len() as u64) as usize),
+                1 => twin.iter_mut().skip(9).for_each(|byte| *byte = self.dice.next() as u8),
+                _ => {
+                    let place = self.dice.below(twin.len() as u64) as usize;
+                    twin[place] ^= 1 << self.dice.below(8);
+                }
+            }
+            self.sent += 1;
+            self.flight.push((self.now.instant, self.sent, to, twin));
         }
         let copies = 1 + u64::from(self.dice.percent(weather.duplicate));
         for _ in 0..copies {
