@@ -109,10 +109,10 @@ pub fn tokens(line: &str) -> Result<Vec<Token>, LexError> {
 /// As [`tokens`].
 pub fn option_tokens(line: &str) -> Result<Vec<Token>, LexError> {
     let mut out = tokens(line)?;
-    if let Some(first) = out.first_mut() {
-        if let Some(name) = first.text.strip_prefix("--") {
-            first.text = name.to_owned();
-        }
+    if let Some(first) = out.first_mut()
+        && let Some(name) = first.text.strip_prefix("--")
+    {
+        first.text = name.to_owned();
     }
     Ok(out)
 }

@@ -155,12 +155,12 @@ impl<'r> Parser<'r> {
             tokens.push(Token { text: word.as_ref().to_owned(), column, width });
             column = column.saturating_add(width).saturating_add(1);
         }
-        if let [only] = tokens.as_slice() {
-            if !only.text.starts_with("--") {
-                let span = Span { source, line: 1, column: 1, width: only.width };
-                self.include(&only.text.clone(), Some(span), 1);
-                return;
-            }
+        if let [only] = tokens.as_slice()
+            && !only.text.starts_with("--")
+        {
+            let span = Span { source, line: 1, column: 1, width: only.width };
+            self.include(&only.text.clone(), Some(span), 1);
+            return;
         }
         let mut rest = tokens.into_iter().peekable();
         while let Some(mut token) = rest.next() {

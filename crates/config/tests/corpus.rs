@@ -4,6 +4,8 @@
 //! compression, a third with a CBC cipher only, most servers without `topology`, inline blocks, CRLF, byte order marks, blanks and
 //! tabs, comments in Latin-1, missing last newlines.
 
+#![allow(clippy::expect_used)]
+
 use std::path::{Path, PathBuf};
 
 use ovpn_config::{Class, Loaded, NoFiles, load_client_options, load_text};

@@ -1,5 +1,7 @@
 //! Whole texts become typed configurations: stock's order rules, defaults and helpers.
 
+#![allow(clippy::expect_used)]
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 

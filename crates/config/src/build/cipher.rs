@@ -220,10 +220,11 @@ impl Builder {
                 .help("remove the line, or write `data-ciphers AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305`"),
             );
         }
-        if let (Some(cipher), Some(version)) = (named, self.config.compat_mode) {
-            if version < (2, 5, 0) && !data.ciphers.contains(&cipher) {
-                data.ciphers.push(cipher);
-            }
+        if let (Some(cipher), Some(version)) = (named, self.config.compat_mode)
+            && version < (2, 5, 0)
+            && !data.ciphers.contains(&cipher)
+        {
+            data.ciphers.push(cipher);
         }
         match &wish.fallback {
             Some((_, Some(cipher), _)) => data.cipher_fallback = Some(*cipher),

@@ -65,21 +65,18 @@ impl Builder {
         } else if word == "null" || name.as_ref().is_some_and(|(n, _)| n == "null") {
             device.kind = DeviceKind::Null;
         }
-        if let Some((name, span)) = name {
-            if name != "tun" && name != "tap" && name != "null" {
-                if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) {
-                    self.diagnostics.push(
-                        Diagnostic::new(
-                            Class::Error,
-                            "dev",
-                            Some(span),
-                            "this is no name for a network device",
-                        )
+        if let Some((name, span)) = name
+            && name != "tun"
+            && name != "tap"
+            && name != "null"
+        {
+            if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) {
+                self.diagnostics.push(
+                    Diagnostic::new(Class::Error, "dev", Some(span), "this is no name for a network device")
                         .help("write `tun`, or a name of at most 15 characters without blanks and slashes"),
-                    );
-                } else {
-                    device.name = Some(name);
-                }
+                );
+            } else {
+                device.name = Some(name);
             }
         }
         device.mtu_given = self.entry.tun_mtu.is_some();

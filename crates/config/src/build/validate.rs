@@ -180,18 +180,18 @@ fn scripts(c: &Config, out: &mut Vec<Diagnostic>) {
         ("client-disconnect", c.server.client_disconnect.is_some()),
         ("learn-address", c.server.learn_address.is_some()),
     ];
-    if s.security < ScriptSecurity::Scripts {
-        if let Some((name, _)) = commands.iter().find(|(_, on)| *on) {
-            out.push(
-                Diagnostic::new(
-                    Class::Advice,
-                    name,
-                    c.where_given(name),
-                    format!("`{name}` is not run without `script-security 2`"),
-                )
-                .help("add `script-security 2`"),
-            );
-        }
+    if s.security < ScriptSecurity::Scripts
+        && let Some((name, _)) = commands.iter().find(|(_, on)| *on)
+    {
+        out.push(
+            Diagnostic::new(
+                Class::Advice,
+                name,
+                c.where_given(name),
+                format!("`{name}` is not run without `script-security 2`"),
+            )
+            .help("add `script-security 2`"),
+        );
     }
     let by_env = c.auth.verify.as_ref().is_some_and(|v| v.method == VerifyMethod::ViaEnv);
     if by_env && s.security < ScriptSecurity::Passwords {
