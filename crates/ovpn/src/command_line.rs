@@ -64,6 +64,12 @@ pub(crate) enum Invocation {
 /// Where Debian's units look for a server's configuration.
 const SERVER_FILE: &str = "/etc/openvpn/server/server.conf";
 
+/// What `ovpn init` made, if it is there; else what Debian's units run.
+fn server_file() -> String {
+    let made = format!("{}/server.conf", crate::init::DEFAULT_DIR);
+    if std::path::Path::new(&made).exists() { made } else { SERVER_FILE.to_owned() }
+}
+
 /// Takes a command line (without the program's name) apart.
 pub(crate) fn parse(words: &[String]) -> Invocation {
     let Some(first) = words.first() else { return Invocation::Usage };
@@ -83,7 +89,7 @@ pub(crate) fn parse(words: &[String]) -> Invocation {
     if named {
         rest.insert(0, "--config".to_owned());
     } else if wanted == Wanted::Server && !rest.iter().any(|word| word == "--config") {
-        rest.splice(0..0, ["--config".to_owned(), SERVER_FILE.to_owned()]);
+        rest.splice(0..0, ["--config".to_owned(), server_file()]);
     }
     let file = rest.iter().position(|word| word == "--config").and_then(|at| rest.get(at + 1)).cloned();
     Invocation::Run { wanted, words: rest, file }
@@ -99,6 +105,8 @@ pub(crate) fn usage() -> String {
          ovpn p2p FILE [--option …]            talk to one peer\n  \
          ovpn --config FILE [--option …]       as openvpn: the file says which\n  \
          ovpn check FILE                       what would happen, without doing it\n  \
+         ovpn init --endpoint HOST             make a server: keys, certificates, configuration\n  \
+         ovpn profile add|list|revoke|renew    profiles for its clients\n  \
          ovpn engine IFNAME                    the userspace data plane as a process of its own\n  \
          ovpn cli …                            drive a data plane by hand\n  \
          ovpn --version\n\n\

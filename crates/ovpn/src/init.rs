@@ -156,12 +156,16 @@ fn make(wish: &Wish, now: u64) -> Result<String, Sentence> {
         let _ = std::fs::remove_dir_all(&staging);
         return Err(sentence);
     }
-    let at = if dir == Path::new(DEFAULT_DIR) { String::new() } else { format!(" --dir {}", dir.display()) };
+    let shown = dir.display();
+    let (file, at) = if dir == Path::new(DEFAULT_DIR) {
+        (String::new(), String::new())
+    } else {
+        (format!(" {shown}/server.conf"), format!(" --dir {shown}"))
+    };
     Ok(format!(
-        "Made a server for {}:{} in {}.\n\n  ovpn server{at}                          serve\n  ovpn profile add NAME{at} > NAME.ovpn    a profile for a client\n",
-        wish.host,
-        wish.port,
-        dir.display()
+        "Made a server for {}:{} in {shown}.\n\nServe:                  ovpn server{file}\n\
+         A profile for a client:  ovpn profile add NAME{at} > NAME.ovpn\n",
+        wish.host, wish.port,
     ))
 }
 

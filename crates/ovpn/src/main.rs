@@ -15,6 +15,7 @@
 //! | `cli` | the test bed `ovpn-cli` |
 //! | `check` | what a configuration would do |
 //! | `init`, `profile`, `pki`, `atomic_file` | the authority, the server's configuration, profiles for clients |
+//! | `genkey` | options that make or print something and exit |
 #![forbid(unsafe_code)]
 
 mod atomic_file;
@@ -27,6 +28,7 @@ mod data_plane;
 mod dns;
 mod engine_process;
 mod environment;
+mod genkey;
 mod init;
 mod logging;
 #[allow(dead_code, unused_imports)] // wired up with the modes
@@ -65,6 +67,6 @@ fn main() -> ExitCode {
         Some("check") => check::run(words.get(1..).unwrap_or_default()),
         Some("init") => init::run(words.get(1..).unwrap_or_default()),
         Some("profile") => profile::run(words.get(1..).unwrap_or_default()),
-        _ => process::run(&words),
+        _ => genkey::dispatch(&words).unwrap_or_else(|| process::run(&words)),
     }
 }

@@ -204,7 +204,7 @@ impl Authority {
 
 /// A new tls-crypt-v2 server key.
 pub(crate) fn control_server_key() -> Result<ServerKey, Sentence> {
-    ServerKey::new(Secret::new(random())).ok_or_else(|| "a tls-crypt-v2 key cannot be made".to_owned())
+    ServerKey::new(random_secret()).ok_or_else(|| "a tls-crypt-v2 key cannot be made".to_owned())
 }
 
 /// A new tls-crypt-v2 client key of its own, in PEM form, wrapped by the server's.
@@ -216,9 +216,14 @@ pub(crate) fn control_client_key(
     Ok(Zeroizing::new(key.to_pem()))
 }
 
+/// Fresh random bytes as a secret.
+pub(crate) fn random_secret<const N: usize>() -> Secret<N> {
+    Secret::new(random())
+}
+
 /// 2048 random bits.
 pub(crate) fn new_static_key() -> StaticKey {
-    StaticKey::new(Secret::new(random()))
+    StaticKey::new(random_secret())
 }
 
 /// A private key in PEM form, encrypted by a password in a form that every OpenSSL since 1.0 reads.

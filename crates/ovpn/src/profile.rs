@@ -267,7 +267,7 @@ fn rows(index: &pki::Index, now: u64) -> Vec<Row> {
                 State::Valid => "valid",
             },
             expires: pki::day(entry.expires),
-            days_left: entry.expires.saturating_sub(now) / 86_400,
+            days_left: entry.expires.saturating_sub(now).div_ceil(86_400),
             serial: entry.serial.iter().map(|b| format!("{b:02x}")).collect(),
         })
         .collect()
