@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ovpn_config::model::{Command, ScriptSecurity, VerifyMethod, VerifyScript};
 
+use super::client_scripts::Runner;
 use super::temp_file::TempFile;
 use crate::environment::Environment;
 use crate::script::Script;
@@ -69,8 +70,7 @@ impl PasswordCheck {
     pub(crate) async fn run(
         &self,
         script: &VerifyScript,
-        security: ScriptSecurity,
-        tmp_dir: Option<&str>,
+        Runner { security, tmp_dir }: Runner<'_>,
         (username, password): (&str, &str),
         mut environment: Environment,
         limit: Duration,
@@ -162,8 +162,7 @@ impl PasswordCheck {
     pub(crate) async fn challenge_response(
         &self,
         command: &Command,
-        security: ScriptSecurity,
-        tmp_dir: Option<&str>,
+        Runner { security, tmp_dir }: Runner<'_>,
         response: &str,
         mut environment: Environment,
     ) -> bool {
@@ -199,7 +198,7 @@ fn parse_pending(text: &str) -> Option<Pending> {
 mod tests {
     use super::*;
 
-    const SECURITY: ScriptSecurity = ScriptSecurity::Passwords;
+    const RUNNER: Runner<'_> = Runner { security: ScriptSecurity::Passwords, tmp_dir: None };
 
     async fn run(shell: &str, method: VerifyMethod, limit: Duration) -> (Answer, Vec<Pending>) {
         let argv = ["/bin/sh", "-c", shell, "x"].map(str::to_owned).to_vec();
@@ -207,10 +206,7 @@ mod tests {
         let check = PasswordCheck::new(None).unwrap();
         let mut seen = Vec::new();
         let answer = check
-            .run(
-                &script,
-                SECURITY,
-                None,
+            .run(&script, RUNNER,
                 ("alice", "won der\nland"),
                 Environment::default(),
                 limit,
@@ -269,7 +265,7 @@ mod tests {
         let command = Command { argv, span: Default::default() };
         let check = PasswordCheck::new(None).unwrap();
         let run =
-            |response| check.challenge_response(&command, SECURITY, None, response, Environment::default());
+            |response| check.challenge_response(&command, RUNNER, response, Environment::default());
         assert!(!run("other").await);
         assert!(run("SGVsbG8=").await);
         assert_eq!(check.control.text(), "1");
