@@ -46,7 +46,6 @@ mod routes;
 mod script;
 mod script_environment;
 mod sd_notify;
-#[allow(dead_code)]
 mod server;
 mod session_params;
 mod setup;

@@ -214,7 +214,10 @@ impl ClientTask {
         let session = self.session.poll_timeout().map(|(at, _)| at);
         let leave = self.leave.map(|(at, _)| at);
         let idle = self.idle.as_ref().map(|idle| idle.next);
-        [session, leave, idle, self.session_ends, self.next_token].into_iter().flatten().fold(far, Instant::min)
+        [session, leave, idle, self.session_ends, self.next_token]
+            .into_iter()
+            .flatten()
+            .fold(far, Instant::min)
     }
 
     fn on_deadline(&mut self) -> Option<String> {
@@ -260,9 +263,7 @@ impl ClientTask {
             dco::Event::PeerDeleted { reason, .. } => {
                 self.in_data_plane = false;
                 match reason {
-                    DelReason::Expired => {
-                        Some("Inactivity timeout (--ping-restart), restarting".to_owned())
-                    }
+                    DelReason::Expired => Some("Inactivity timeout (--ping-restart), restarting".to_owned()),
                     DelReason::TransportError | DelReason::TransportDisconnect => {
                         Some(format!("Connection reset, restarting [{reason:?}]"))
                     }
@@ -489,7 +490,7 @@ impl ClientTask {
             options,
             peer_id: self.base.peer.get(),
             tun_mtu: shared.config.device.mtu,
-            data_ciphers: ciphers.map(|list| list.iter().filter_map(|c| known_cipher(c.as_str())).collect()),
+            data_ciphers: ciphers.map(|list| list.iter().filter_map(|c| known_cipher(c.name())).collect()),
         };
         let announced = self.configured.replace(configured);
         debug_assert!(announced.is_none());
@@ -630,8 +631,7 @@ impl ClientTask {
         let PeerStats { link, .. } = stats;
         let seconds = self.started.elapsed().as_secs();
         variables::set_totals(&mut self.environment, link.rx_bytes, link.tx_bytes, seconds);
-        let announced = self.configured.as_ref().is_some_and(|configured| configured.announced);
-        let completed = announced || self.configured.is_some();
+        let completed = self.configured.is_some();
         if let Some(command) = shared.config.server.client_disconnect.as_ref().filter(|_| completed) {
             shared.runner().client_disconnect(command, &self.environment).await;
         }

@@ -28,8 +28,6 @@ pub(crate) struct Configured {
     pub(crate) iroutes: Vec<IpNet>,
     /// Its variables, addresses included.
     pub(crate) environment: Environment,
-    /// A client-connect script ran: client-disconnect must follow.
-    pub(crate) announced: bool,
 }
 
 /// What is needed for it.
@@ -56,30 +54,28 @@ impl ConnectTask {
         }
         let mut options = self.file_options().unwrap_or_default();
         if options.disable {
-            tracing::warn!("{} MULTI: client has been rejected due to 'disable' directive", self.tag);
+            tracing::warn!("MULTI: client has been rejected due to 'disable' directive");
             return None;
         }
         let pool = shared.registry().lease(self.id, &self.common_name);
         if pool.is_none() && shared.registry().pool.is_some() {
-            tracing::warn!("{} MULTI: no free --ifconfig-pool addresses are available", self.tag);
+            tracing::warn!("MULTI: no free --ifconfig-pool addresses are available");
         }
         let mut assignment = addresses::assign(pool, &options, shared.server_side);
         client_environment::set_addresses(&mut self.environment, &assignment);
-        let mut announced = false;
         if let Some(command) = &config.server.client_connect {
             let written = shared.runner().client_connect(command, self.environment.clone()).await?;
-            announced = true;
             options = merge(options, written);
             assignment = addresses::assign(pool, &options, shared.server_side);
             client_environment::set_addresses(&mut self.environment, &assignment);
             if options.disable {
-                tracing::warn!("{} MULTI: client-connect disabled the client", self.tag);
+                tracing::warn!("MULTI: client-connect disabled the client");
                 self.disconnect().await;
                 return None;
             }
         }
         for warning in &assignment.warnings {
-            tracing::warn!("{} MULTI: {warning}", self.tag);
+            tracing::warn!("MULTI: {warning}");
         }
         if !assignment.uses_pool {
             shared.registry().return_lease(self.id);
@@ -87,7 +83,7 @@ impl ConnectTask {
         let iroutes = self.learn(&options, &mut assignment).await;
         let push =
             push_list::build(&config.server.push, &options, assignment.pushed_v4, assignment.pushed_v6);
-        Some(Configured { options, assignment, push, iroutes, environment: self.environment, announced })
+        Some(Configured { options, assignment, push, iroutes, environment: self.environment })
     }
 
     /// Closes older clients of the same name and waits until they are gone.
@@ -95,10 +91,9 @@ impl ConnectTask {
         let older = self.shared.registry().namesakes(self.id, &self.common_name);
         for orders in older {
             tracing::info!(
-                "{} MULTI: new connection by client '{}' will cause previous active sessions by this client to be \
+                "MULTI: new connection by client '{}' will cause previous active sessions by this client to be \
                  dropped. Remember to use the --duplicate-cn option if you want multiple clients using the same \
                  certificate or username to concurrently connect.",
-                self.tag,
                 self.common_name
             );
             let _ = orders.send(Order::Close("replaced by a newer connection of the same client"));
@@ -113,7 +108,7 @@ impl ConnectTask {
             let name = path.display().to_string();
             match std::fs::read(&path) {
                 Ok(text) => {
-                    tracing::info!("{} OPTIONS IMPORT: reading client specific options from: {name}", self.tag);
+                    tracing::info!("OPTIONS IMPORT: reading client specific options from: {name}");
                     let (options, diagnostics, sources) = load_client_options(&name, &text, &NoFiles);
                     for diagnostic in diagnostics {
                         tracing::warn!("{}", diagnostic.one_line(&sources));
@@ -145,7 +140,7 @@ impl ConnectTask {
         let v6 = options.iroutes_ipv6.iter().copied().map(IpNet::V6);
         for net in v4.chain(v6).collect::<Vec<_>>() {
             if self.learn_one(net, limit).await {
-                tracing::info!("{} MULTI: internal route {} -> {}", self.tag, show(net), self.tag);
+                tracing::info!("MULTI: internal route {} -> {}", show(net), self.tag);
                 iroutes.push(net);
             }
         }
@@ -157,17 +152,17 @@ impl ConnectTask {
         if let Some(command) = &self.shared.config.server.learn_address {
             let runner = self.shared.runner();
             if !runner.learn_address(command, net, &self.common_name, known, &self.environment).await {
-                tracing::warn!("{} MULTI: learn-address refused {}", self.tag, show(net));
+                tracing::warn!("MULTI: learn-address refused {}", show(net));
                 return false;
             }
         }
         match self.shared.registry().claim(self.id, net, limit, unix_now()) {
             Claim::TooMany => {
-                tracing::warn!("{} MULTI: max-routes-per-client ({limit}) reached at {}", self.tag, show(net));
+                tracing::warn!("MULTI: max-routes-per-client ({limit}) reached at {}", show(net));
                 false
             }
             Claim::New | Claim::Held | Claim::TakenFrom(_) => {
-                tracing::info!("{} MULTI: Learn: {} -> {}", self.tag, show(net), self.tag);
+                tracing::info!("MULTI: Learn: {} -> {}", show(net), self.tag);
                 true
             }
         }

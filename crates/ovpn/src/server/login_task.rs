@@ -70,7 +70,7 @@ impl LoginTask {
             too_long: self.request.too_long,
         };
         let rules = Rules {
-            passwords: config.auth.verify.is_some() || config.auth.plugin.is_some(),
+            passwords: config.auth.verify.is_some(),
             optional: config.auth.optional,
             username_as_common_name: config.auth.username_as_common_name,
             tokens: self.shared.tokens.as_ref(),
@@ -88,8 +88,7 @@ impl LoginTask {
             return Decision::Accept(id, candidate);
         }
         let (Some(script), Some(check)) = (&config.auth.verify, &self.check) else {
-            let log = "no way to verify user names: the configured plugin has no equivalent here; use \
-                       auth-user-pass-verify";
+            let log = "no way to verify user names: set auth-user-pass-verify";
             return reject(log.to_owned(), String::new());
         };
         let mut environment = self.environment.clone();

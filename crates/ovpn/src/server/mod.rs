@@ -10,18 +10,27 @@
 //! Everything but the run loop and the scripts is a plain value: input in, decision out.
 //! Source: OpenVPN server behaviour.
 
-pub(crate) mod addresses;
-pub(crate) mod admission;
-pub(crate) mod client_environment;
-pub(crate) mod client_options;
-pub(crate) mod client_scripts;
-pub(crate) mod login;
-pub(crate) mod names;
-pub(crate) mod password_script;
-pub(crate) mod pool;
-pub(crate) mod push_list;
-pub(crate) mod routing_table;
-pub(crate) mod service;
-pub(crate) mod status;
-pub(crate) mod temp_file;
-pub(crate) mod tokens;
+mod addresses;
+mod admission;
+mod client_environment;
+mod client_options;
+mod client_scripts;
+mod client_task;
+mod connect_task;
+mod device;
+mod listener;
+mod login;
+mod login_task;
+mod names;
+mod password_script;
+mod pool;
+mod push_list;
+mod registry;
+mod routing_table;
+mod service;
+mod shared;
+mod status;
+mod temp_file;
+mod tokens;
+
+pub(crate) use service::run;

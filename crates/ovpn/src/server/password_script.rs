@@ -206,14 +206,9 @@ mod tests {
         let check = PasswordCheck::new(None).unwrap();
         let mut seen = Vec::new();
         let answer = check
-            .run(&script, RUNNER,
-                ("alice", "won der\nland"),
-                Environment::default(),
-                limit,
-                |pending| {
-                    seen.push(pending);
-                },
-            )
+            .run(&script, RUNNER, ("alice", "won der\nland"), Environment::default(), limit, |pending| {
+                seen.push(pending);
+            })
             .await;
         (answer, seen)
     }
@@ -264,8 +259,7 @@ mod tests {
         let argv = ["/bin/sh", "-c", shell, "x"].map(str::to_owned).to_vec();
         let command = Command { argv, span: Default::default() };
         let check = PasswordCheck::new(None).unwrap();
-        let run =
-            |response| check.challenge_response(&command, RUNNER, response, Environment::default());
+        let run = |response| check.challenge_response(&command, RUNNER, response, Environment::default());
         assert!(!run("other").await);
         assert!(run("SGVsbG8=").await);
         assert_eq!(check.control.text(), "1");

@@ -255,7 +255,8 @@ mod tests {
     const UDP: TransportId = TransportId(1);
 
     fn registry(max: u32) -> Registry {
-        let pool = Pool { start: "10.8.0.2".parse().unwrap(), end: "10.8.0.9".parse().unwrap(), prefix: None };
+        let pool =
+            Pool { start: "10.8.0.2".parse().unwrap(), end: "10.8.0.9".parse().unwrap(), prefix: None };
         let pool = AddressPool::new(Some(pool), None, false, false).unwrap();
         Registry::new(max, None, pool)
     }

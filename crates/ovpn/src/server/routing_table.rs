@@ -5,7 +5,6 @@
 //! Source: OpenVPN server behaviour, "Routing inside the server".
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -55,13 +54,6 @@ impl RoutingTable {
         former.map_or(Claim::New, Claim::TakenFrom)
     }
 
-    /// Takes one row away if it is this client's; whether it was.
-    pub(crate) fn withdraw(&mut self, net: IpNet, client: ClientId) -> bool {
-        let net = net.trunc();
-        let own = self.rows.get(&net).is_some_and(|owner| owner.client == client);
-        own && self.rows.remove(&net).is_some()
-    }
-
     /// Takes all rows of a client away and returns them.
     pub(crate) fn forget(&mut self, client: ClientId) -> Vec<IpNet> {
         let gone: Vec<IpNet> = self.of(client).collect();
@@ -77,15 +69,6 @@ impl RoutingTable {
     /// All rows in order of address.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (IpNet, Owner)> {
         self.rows.iter().map(|(net, owner)| (*net, *owner))
-    }
-
-    /// The client that an address belongs to: the longest prefix counts.
-    pub(crate) fn owner(&self, address: IpAddr) -> Option<ClientId> {
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        (0..=longest).rev().find_map(|prefix| {
-            let net = IpNet::new(address, prefix).ok()?.trunc();
-            self.rows.get(&net).map(|owner| owner.client)
-        })
     }
 }
 
@@ -103,26 +86,12 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_owns_an_address() {
-        let mut table = RoutingTable::default();
-        assert_eq!(table.claim(net("10.77.0.2/32"), 1, 9, 0), Claim::New);
-        assert_eq!(table.claim(net("10.77.0.0/16"), 2, 9, 0), Claim::New);
-        assert_eq!(table.claim(net("fd01::/64"), 3, 9, 0), Claim::New);
-        let owner = |text: &str| table.owner(text.parse().unwrap());
-        assert_eq!(owner("10.77.0.2"), Some(1));
-        assert_eq!(owner("10.77.0.3"), Some(2));
-        assert_eq!(owner("10.78.0.3"), None);
-        assert_eq!(owner("fd01::5"), Some(3));
-    }
-
-    #[test]
     fn the_newer_client_wins() {
         let mut table = RoutingTable::default();
         assert_eq!(table.claim(net("10.1.2.3/16"), 1, 9, 0), Claim::New);
         assert_eq!(table.claim(net("10.1.0.0/16"), 1, 9, 0), Claim::Held);
         assert_eq!(table.claim(net("10.1.0.0/16"), 2, 9, 0), Claim::TakenFrom(1));
         assert_eq!(table.forget(1), []);
-        assert!(!table.withdraw(net("10.1.0.0/16"), 1));
         assert_eq!(table.forget(2), [net("10.1.0.0/16")]);
         assert_eq!(table.rows().count(), 0);
     }
