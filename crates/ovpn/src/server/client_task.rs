@@ -645,7 +645,7 @@ impl ClientTask {
 }
 
 fn peer_span(tag: &str) -> tracing::Span {
-    tracing::info_span!("peer", "{tag}")
+    tracing::info_span!(parent: None, "peer", "{tag}")
 }
 
 fn new_series() -> TokenSeries {
