@@ -48,6 +48,30 @@ fn classic_tag_as_published() {
     assert_eq!(opened, plaintext);
 }
 
+/// The epoch format's answers, with the same odd header before the 64-bit packet id.
+#[test]
+fn epoch_tags_as_published() {
+    let all = vectors();
+    let inputs = &all["upstream_known_answer_inputs"];
+    let (key2, plaintext, header) =
+        (hex(&inputs["key2_256_bytes"]), hex(&inputs["plaintext"]), hex(&inputs["aad_header"]));
+    let seal = |epoch: u64| {
+        let first = EpochSecret::first(&key2[..32]).unwrap();
+        let secret = (1..epoch).fold(first, |secret, _| secret.next());
+        let key = secret.key(Cipher::Aes256Gcm).unwrap();
+        let packet_id = epoch << 48 | 1;
+        let aad = [&header[..], &packet_id.to_be_bytes()].concat();
+        let (mut ciphertext, mut tag) = (vec![0; plaintext.len()], [0; 16]);
+        key.aead.seal(key.nonce(packet_id), &aad, &plaintext, &mut ciphertext, &mut tag).unwrap();
+        (ciphertext, tag)
+    };
+    let published = published(&all);
+    assert_eq!(seal(1).1[..], hex(&published["AES-256-GCM epoch 1 tag"]));
+    let (ciphertext, tag) = seal(4);
+    assert_eq!(tag[..], hex(&published["AES-256-GCM epoch 4 tag"]));
+    assert_eq!(ciphertext[6..12], hex(&published["epoch 4 ciphertext bytes 6..11"]));
+}
+
 /// Every row of both directions' schedules: the next secret's key and IV, for each cipher.
 #[test]
 fn epoch_schedules() {

@@ -105,8 +105,14 @@ impl<'a> Rx<'a> {
                 }
                 Ok(opened)
             }
-            Err(reason) => Err(self.peer.shared.drops.count(reason)),
+            Err(reason) => Err(self.dropped(reason)),
         }
+    }
+
+    #[cold]
+    fn dropped(&self, reason: DropReason) -> DropReason {
+        tracing::trace!(peer = %self.peer.id(), %reason, "received packet dropped");
+        self.peer.shared.drops.count(reason)
     }
 
     #[inline]
@@ -157,6 +163,7 @@ impl<'a> Rx<'a> {
 
     #[cold]
     fn ask_for_key(&self, key_id: KeyId) {
+        tracing::debug!(peer = %self.peer.id(), %key_id, "a new key is wanted: by use or by forged packets");
         self.peer.shared.events.event(Event::KeySwap { peer: self.peer.id(), key_id });
     }
 
@@ -171,6 +178,7 @@ impl<'a> Rx<'a> {
             return;
         }
         self.peer.move_endpoint(&mut self.state, endpoint);
+        tracing::debug!(peer = %self.peer.id(), %remote, local = ?endpoint.local, "peer moved");
         if old.remote != endpoint.remote {
             self.peer.shared.events.event(Event::PeerFloat { peer: self.peer.id(), remote });
         }

@@ -118,10 +118,13 @@ impl<'a> Tx<'a> {
     fn retire_primary(&mut self) {
         let Some(key) = self.state.slots.primary.take() else { return };
         lock(&self.peer.rx).slots.primary = None;
+        tracing::debug!(peer = %self.peer.id(), key_id = %key.key_id, "the key is used up and removed");
         self.peer.shared.events.event(Event::KeySwap { peer: self.peer.id(), key_id: key.key_id });
     }
 
+    #[cold]
     fn dropped(&self, reason: DropReason) -> DropReason {
+        tracing::trace!(peer = %self.peer.id(), %reason, "packet to be sent dropped");
         self.peer.shared.drops.count(reason)
     }
 }

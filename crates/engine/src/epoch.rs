@@ -239,6 +239,7 @@ impl ReceiveChain {
             self.future.push_back(last.next());
         }
         self.refill();
+        tracing::debug!(epoch = self.current.epoch, "the peer moved to another epoch");
         self.link.receive_used_up.store(false, Ordering::Release);
         self.link.receive_epoch.store(self.current.epoch, Ordering::Release);
     }

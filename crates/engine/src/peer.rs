@@ -236,6 +236,7 @@ impl Peer {
     /// [`ErrorKind::BadKey`], [`ErrorKind::UnsupportedCipher`].
     pub fn key_new(&self, slot: KeySlot, key: &KeyConfig) -> Result<()> {
         let (seal, open) = key_slots::expand(key, self.shared.allow_none_cipher)?;
+        tracing::debug!(peer = %self.id, ?slot, key_id = %key.key_id, cipher = ?key.cipher, format = ?key.format, "key installed");
         let (mut tx, mut rx) = self.both();
         *tx.slots.slot(slot) = Some(seal);
         *rx.slots.slot(slot) = Some(open);
@@ -258,6 +259,7 @@ impl Peer {
         let (mut tx, mut rx) = self.both();
         tx.slots.swap();
         rx.slots.swap();
+        tracing::debug!(peer = %self.id, "keys swapped");
     }
 
     /// Empties a slot.
@@ -265,6 +267,7 @@ impl Peer {
         let (mut tx, mut rx) = self.both();
         *tx.slots.slot(slot) = None;
         *rx.slots.slot(slot) = None;
+        tracing::debug!(peer = %self.id, ?slot, "key slot emptied");
     }
 
     fn both(&self) -> (MutexGuard<'_, TxState>, MutexGuard<'_, RxState>) {

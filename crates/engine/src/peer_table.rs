@@ -206,6 +206,7 @@ impl Tables {
             self.by_tcp_transport.remove(&peer.transport().0);
         }
         self.shared.addresses.moved(id, peer.endpoint().remote, None);
+        tracing::debug!(peer = %id, ?reason, "peer removed");
         self.shared.events.event(Event::PeerDeleted { peer: id, reason });
         Some(peer)
     }
@@ -294,6 +295,7 @@ impl PeerTable {
             }
         }
         tables.insert(&peer, is_tcp);
+        tracing::debug!(peer = %config.id, remote = ?endpoint.remote, vpn = ?config.vpn, "peer added");
         Ok(peer)
     }
 
