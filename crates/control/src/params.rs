@@ -110,6 +110,8 @@ pub struct LocalOptions {
     pub tun_mtu: u16,
     /// Point-to-point only: the peer's and the own tunnel address, in this order.
     pub ifconfig: Option<(String, String)>,
+    /// Compression framing is on.
+    pub comp_lzo: bool,
     /// `keydir 0` or `1` of tls-auth.
     pub keydir: Option<u8>,
     /// The `cipher` to name, as an OpenSSL name; `None` leaves it out.
@@ -125,6 +127,7 @@ impl Default for LocalOptions {
         Self {
             tun_mtu: 1500,
             ifconfig: None,
+            comp_lzo: false,
             keydir: None,
             cipher: None,
             auth: "SHA1".into(),

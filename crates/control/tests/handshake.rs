@@ -141,3 +141,26 @@ fn long_configuration_comes_in_parts() {
     assert_eq!(pushed[199], "route 10.199.0.0 255.255.0.0");
     assert!(!pushed.iter().any(|option| option.starts_with("push-continuation")));
 }
+
+#[test]
+fn compression_migrates() {
+    for (stub, wanted) in [(true, "compress stub-v2"), (false, "comp-lzo no")] {
+        let (mut client, mut server) = (pki::client(Wrapping::None), pki::server(Wrapping::None));
+        server.compress_migrate = true;
+        client.session.options.comp_lzo = true;
+        if stub {
+            client.peer_info.push(("IV_COMP_STUBv2".into(), "1".into()));
+        }
+        let world = come_up(World::new(1, Weather::FAIR, client, server));
+        assert!(world.pushed().unwrap().iter().any(|option| option == wanted));
+        assert_eq!(world.server.as_ref().unwrap().migrated_compression(), Some(wanted));
+        let answered = |event: &Event| matches!(event, Event::PeerConnected { remote_options, .. } if remote_options.contains(",comp-lzo,"));
+        assert!(world.client_events.iter().any(answered));
+    }
+    // A client that does not frame is left alone.
+    let mut server = pki::server(Wrapping::None);
+    server.compress_migrate = true;
+    let world = come_up(World::new(1, Weather::FAIR, pki::client(Wrapping::None), server));
+    assert_eq!(world.server.as_ref().unwrap().migrated_compression(), None);
+    assert!(!world.pushed().unwrap().iter().any(|option| option.starts_with("comp")));
+}

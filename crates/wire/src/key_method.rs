@@ -196,6 +196,8 @@ pub struct OptionsString<'a> {
     pub proto: &'a str,
     /// p2p only: the peer's tunnel address and the own, in this order.
     pub ifconfig: Option<(&'a str, &'a str)>,
+    /// Whether any compression framing is on.
+    pub comp_lzo: bool,
     /// `0` or `1` where tls-auth has a direction.
     pub key_direction: Option<u8>,
     /// p2p, or where `cipher` is configured and negotiable.
@@ -219,6 +221,9 @@ impl fmt::Display for OptionsString<'_> {
         )?;
         if let Some((remote, local)) = self.ifconfig {
             write!(f, ",ifconfig {remote} {local}")?;
+        }
+        if self.comp_lzo {
+            f.write_str(",comp-lzo")?;
         }
         if let Some(direction) = self.key_direction {
             write!(f, ",keydir {direction}")?;
@@ -319,6 +324,7 @@ mod tests {
             tun_mtu: 1500,
             proto: "UDPv4",
             ifconfig: None,
+            comp_lzo: false,
             key_direction: None,
             cipher: None,
             auth: "SHA1",

@@ -5,7 +5,7 @@ use ovpn_crypto::control_wrap::WrapKey;
 use ovpn_crypto::key2::TlsRole;
 use ovpn_crypto::tls_crypt_v2::Metadata;
 use ovpn_wire::control_packet::{ControlHeader, SessionId};
-use ovpn_wire::key_method::OptionsString;
+use ovpn_wire::key_method::{OptionsString, options_item};
 use ovpn_wire::peer_info::PeerInfo;
 
 use crate::exchange::{Hello, Local, RemoteHello};
@@ -125,13 +125,14 @@ impl Local for Own {
             }
             Params::Server(_) => (PeerInfo::new(), true),
         };
-        let _ = remote;
+        let comp_lzo = session.options.comp_lzo
+            || remote.is_some_and(|client| compression_to_push(&self.params, client).is_some());
         let credentials = match self.params {
             Params::Server(_) => None,
             _ => self.token.clone().or_else(|| self.credentials.clone()),
         };
         Ok(Hello {
-            options: options_string(&session.options, session.link, is_server),
+            options: options_string(&session.options, session.link, is_server, comp_lzo),
             credentials,
             peer_info: peer_info.to_string(),
         })
@@ -170,6 +171,18 @@ impl Params {
     }
 }
 
+/// `compress migrate`: what to push to a client whose options string says that it frames.
+pub(super) fn compression_to_push(params: &Params, client: &RemoteHello) -> Option<&'static str> {
+    let Params::Server(params) = params else { return None };
+    if !params.compress_migrate || options_item(&client.options, "comp-lzo").is_none() {
+        return None;
+    }
+    match client.peer_info.get("IV_COMP_STUBv2") {
+        Some("1") => Some("compress stub-v2"),
+        _ => Some("comp-lzo no"),
+    }
+}
+
 fn extended(info: PeerInfo, more: &[(String, String)]) -> PeerInfo {
     more.iter().fold(info, |info, (name, value)| info.with(name, value))
 }
@@ -186,7 +199,7 @@ const fn platform() -> &'static str {
     }
 }
 
-fn options_string(options: &LocalOptions, link: Link, is_server: bool) -> String {
+fn options_string(options: &LocalOptions, link: Link, is_server: bool, comp_lzo: bool) -> String {
     let proto = match (link, is_server) {
         (Link::UdpV4, _) => "UDPv4",
         (Link::UdpV6, _) => "UDPv6",
@@ -200,6 +213,7 @@ fn options_string(options: &LocalOptions, link: Link, is_server: bool) -> String
         tun_mtu: u32::from(options.tun_mtu),
         proto,
         ifconfig: options.ifconfig.as_ref().map(|(remote, local)| (remote.as_str(), local.as_str())),
+        comp_lzo,
         key_direction: options.keydir,
         cipher: options.cipher.as_deref(),
         auth: &options.auth,

@@ -8,6 +8,7 @@ use ovpn_wire::push;
 
 use super::Session;
 use super::dialogue::{Dialogue, Login};
+use super::local::compression_to_push;
 use super::steps::Which;
 use crate::params::Params;
 use crate::{AuthId, Cipher, Event, Failure, FailureKind, Negotiated, Now, negotiation};
@@ -136,7 +137,13 @@ impl Session {
             remote,
         )
         .map_err(|reason| Failure::new(FailureKind::Negotiation, reason))?;
-        let options: Vec<&str> = push.options.iter().chain(&choice.push).map(String::as_str).collect();
+        let options: Vec<&str> = push
+            .options
+            .iter()
+            .chain(&choice.push)
+            .map(String::as_str)
+            .chain(compression_to_push(&self.own.params, remote))
+            .collect();
         let texts = push::split("PUSH_REPLY", &options).map_err(|error| {
             Failure::new(FailureKind::PushedOption, format!("an option cannot be pushed ({error:?})"))
         })?;
@@ -149,6 +156,12 @@ impl Session {
             self.establish(choice.negotiated)?;
         }
         Ok(choice.negotiated)
+    }
+
+    /// `compress migrate`: the framing that the session pushes to this client, which its data plane must then speak:
+    /// `compress stub-v2` (on a tun device the same as none) or `comp-lzo no`.
+    pub fn migrated_compression(&self) -> Option<&'static str> {
+        self.active.remote.as_ref().and_then(|remote| compression_to_push(&self.own.params, remote))
     }
 
     /// Sends options to an established client: `PUSH_UPDATE` where it knows that; whether it does.
