@@ -9,7 +9,6 @@
 
 mod connection;
 mod login;
-mod plane;
 pub(crate) mod remotes;
 
 use std::net::SocketAddr;
@@ -18,14 +17,14 @@ use std::time::Duration;
 use ovpn_config::Config;
 use ovpn_config::model;
 use ovpn_control::{TlsClient, Wrapping};
-use ovpn_dco::SocketSource;
+use ovpn_dco::{Mode, SocketSource};
 
 use self::connection::{Connection, End};
 use self::login::Login;
-use self::plane::Plane;
 use self::remotes::{Advance, Remotes, Retry};
 use crate::environment::Environment;
 use crate::outcome::{Fatal, Outcome};
+use crate::plane::Plane;
 use crate::setup::Setup;
 use crate::signal::{Kind, Signal, Signals};
 use crate::{materials, sd_notify, sockets};
@@ -219,7 +218,7 @@ impl Client {
         tracing::info!("{word} link remote: {}", sockets::shown(remote));
         let credentials = self.login.next(&self.config)?;
         if self.plane.is_none() {
-            self.plane = Some(Plane::open(&self.config)?);
+            self.plane = Some(Plane::open(&self.config, Mode::P2p)?);
         }
         let Some(plane) = &self.plane else { return Ok(End::retry("init_instance")) };
         let transport = match plane.data_plane().transport_open(SocketSource::Socket(socket)) {

@@ -7,7 +7,7 @@
 //! | `materials`, `private_key`, `prompt` | keys, certificates and passwords |
 //! | `session_params`, `data_plane`, `setup` | configuration to control plane and data plane |
 //! | `sockets`, `port` | outside sockets, and the data plane's control port |
-//! | `tunnel`, `routes`, `dns`, `mss` | the device's addresses, routes and name servers |
+//! | `plane`, `tunnel`, `routes`, `dns`, `mss` | the device over its life; its addresses, routes and name servers |
 //! | `script`, `environment`, `script_environment` | user scripts |
 //! | `client`, `p2p`, `server` | the modes |
 //! | `management` | the management interface |
@@ -37,6 +37,7 @@ mod materials;
 mod mss;
 mod outcome;
 mod pki;
+mod plane;
 mod port;
 mod private_key;
 mod process;

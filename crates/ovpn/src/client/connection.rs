@@ -21,10 +21,10 @@ use ovpn_wire::message::{AuthFailed, Restart};
 
 use super::Client;
 use super::login::{Challenge, Refused};
-use super::plane::Plane;
 use super::remotes::Advance;
 use crate::data_plane::{framing, key_config, outside, peer_id, peer_update, slot};
 use crate::outcome::Fatal;
+use crate::plane::Plane;
 use crate::port::Port;
 use crate::script::Script;
 use crate::signal::{Kind, Signal, Signals};
@@ -559,7 +559,7 @@ impl<'a> Connection<'a> {
         log_negotiated(&self.config, &negotiated);
         let base = self.client.environment.clone();
         let (config, remote, common_name) = (self.config.clone(), self.remote, self.common_name.clone());
-        self.plane()?.bring_up(&config, &reply.options, &base, remote, &common_name).await?;
+        self.plane()?.bring_up(&config, &reply.options, &base, Some((remote, &common_name))).await?;
         let compression = pushed.compression.unwrap_or(self.config.data.compression);
         let id = peer_id(&negotiated);
         let peer = PeerConfig {

@@ -1,4 +1,4 @@
-//! A client's device over its life: opened, configured by what the server pushed, kept or taken down.
+//! A device over its life: opened, configured (a client's by what the server pushed), kept or taken down.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -39,8 +39,8 @@ impl Plane {
     ///
     /// # Errors
     /// What the system denied.
-    pub(crate) fn open(config: &Config) -> Result<Self, Fatal> {
-        let data_plane = setup::open_data_plane(config, Mode::P2p)?;
+    pub(crate) fn open(config: &Config, mode: Mode) -> Result<Self, Fatal> {
+        let data_plane = setup::open_data_plane(config, mode)?;
         let tunnel = Tunnel::new(data_plane.device()).map_err(|error| Fatal::new("rtnetlink", error))?;
         let events =
             port::events(&*data_plane).map_err(|error| Fatal::new("the data plane's events", error))?;
@@ -52,12 +52,13 @@ impl Plane {
         &self.data_plane
     }
 
-    /// The device's name.
-    pub(crate) fn name(&self) -> &str {
-        self.tunnel.name()
+    /// The variables of the device's scripts, once it is configured.
+    pub(crate) fn environment(&self) -> Option<&Environment> {
+        self.up.as_ref().map(|up| &up.environment)
     }
 
-    /// Configures the device as `config` says, unless that is in force already. `options` are the server's.
+    /// Configures the device as `config` says, unless that is in force already. `options` are those of a client's
+    /// server, `peer` is its address and common name.
     ///
     /// # Errors
     /// What the system denied, or an `up` script that failed.
@@ -66,8 +67,7 @@ impl Plane {
         config: &Config,
         options: &[String],
         base: &Environment,
-        remote: SocketAddr,
-        common_name: &str,
+        peer: Option<(SocketAddr, &str)>,
     ) -> Result<(), Fatal> {
         let signature = signature(options);
         let context = if let Some(up) = &mut self.up {
@@ -91,7 +91,7 @@ impl Plane {
         let name = self.tunnel.name().to_owned();
         let situation = self
             .tunnel
-            .situation(config, Some(remote))
+            .situation(config, peer.map(|(remote, _)| remote))
             .await
             .map_err(|error| Fatal::new("the routing table cannot be read", error))?;
         self.tunnel
@@ -99,7 +99,9 @@ impl Plane {
             .map_err(|error| Fatal(format!("{name} cannot be configured: {error}")))?;
         let mut environment = base.clone();
         variables::add_device(&mut environment, config, &name, context);
-        variables::add_peer(&mut environment, remote, common_name);
+        if let Some((remote, common_name)) = peer {
+            variables::add_peer(&mut environment, remote, common_name);
+        }
         variables::add_routes(&mut environment, &situation);
         variables::add_dns(&mut environment, config);
         for (key, value) in &config.scripts.environment {
