@@ -37,7 +37,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.mtu = more.get(1).map(|mtu| mtu.parse()).transpose()?;
     let engine = Engine::open(config)?;
     let socket: OwnedFd = match transport.as_str() {
-        "udp" => UdpSocket::bind(local)?.into(),
+        "udp" => {
+            let socket = UdpSocket::bind(local)?;
+            // The system then finds the way of received packets in the socket.
+            socket.connect(remote)?;
+            socket.into()
+        }
         "tcp-listen" => TcpListener::bind(local)?.accept()?.0.into(),
         "tcp-connect" => loop {
             match TcpStream::connect(remote) {

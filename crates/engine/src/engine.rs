@@ -25,7 +25,7 @@ use ovpn_dco::{
     KeyConfig, KeyInfo, KeySlot, Mode, PeerConfig, PeerId, PeerInfo, PeerUpdate, Protocol, Result,
     SocketSource, Transport, TransportId,
 };
-use ovpn_sys::poll::{Interest, Poller};
+use ovpn_sys::poll::{Interest, MAX_ANY, Poller};
 use ovpn_sys::tcp::TcpSocket;
 use ovpn_sys::tun::{Offloads, TunQueue};
 use ovpn_sys::udp::{SocketKind, UdpSocket, socket_kind};
@@ -115,9 +115,17 @@ pub(crate) struct State {
 
 /// What one worker waits with.
 pub(crate) struct Seat {
+    /// Everything that is seldom ready, or one of many.
     pub(crate) poller: Arc<Poller>,
     pub(crate) wake: Arc<Wake>,
+    /// UDP transports, which are few and busy.
+    busy: Mutex<Vec<Arc<Link>>>,
+    /// Counts the changes of `busy`.
+    generation: AtomicU64,
 }
+
+/// How many UDP transports of a worker are waited for with the device; more than these are with the rest.
+const BUSY: usize = MAX_ANY - 2;
 
 struct Carrier {
     queue: Option<TunQueue>,
@@ -347,7 +355,7 @@ impl State {
         };
         let link = Arc::new(Link { id, worker, control: ControlQueue::new()?, kind });
         self.links_mut().insert(id, Arc::clone(&link));
-        if let Err(error) = seat.poller.add(&*link, id.0, Interest::Read) {
+        if let Err(error) = seat.add(&link) {
             self.links_mut().remove(&id);
             return Err(error.into());
         }
@@ -363,8 +371,7 @@ impl State {
     pub(crate) fn transport_close(&self, link: &Link) {
         self.links_mut().remove(&link.id);
         if let Some(seat) = self.seats.get(link.worker) {
-            // It fails where a stream had ended already.
-            let _ = seat.poller.remove(link);
+            seat.remove(link);
         }
         self.table.transport_gone(link.id, DelReason::TransportDisconnect);
         self.update_carrier();
@@ -373,7 +380,7 @@ impl State {
     /// A TCP stream has ended, or is out of step.
     pub(crate) fn stream_ended(&self, link: &Link, reason: DelReason, why: io::ErrorKind) {
         if let Some(seat) = self.seats.get(link.worker) {
-            let _ = seat.poller.remove(link);
+            seat.remove(link);
         }
         if let LinkKind::Tcp(tcp) = &link.kind {
             tcp.die();
@@ -452,7 +459,51 @@ impl Seat {
     fn new() -> io::Result<Self> {
         let (poller, wake) = (Poller::new()?, Wake::new()?);
         poller.add(&wake, WAKE, Interest::Read)?;
-        Ok(Self { poller: Arc::new(poller), wake: Arc::new(wake) })
+        Ok(Self {
+            poller: Arc::new(poller),
+            wake: Arc::new(wake),
+            busy: Mutex::default(),
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The busy transports, and the generation they belong to.
+    pub(crate) fn busy(&self) -> (Vec<Arc<Link>>, u64) {
+        let busy = lock(&self.busy);
+        (busy.clone(), self.generation())
+    }
+
+    fn add(&self, link: &Arc<Link>) -> io::Result<()> {
+        if link.protocol() == Protocol::Udp {
+            let mut busy = lock(&self.busy);
+            if busy.len() < BUSY {
+                busy.push(Arc::clone(link));
+                self.changed();
+                return Ok(());
+            }
+        }
+        self.poller.add(&**link, link.id.0, Interest::Read)
+    }
+
+    fn remove(&self, link: &Link) {
+        let mut busy = lock(&self.busy);
+        let before = busy.len();
+        busy.retain(|other| other.id != link.id);
+        if busy.len() < before {
+            self.changed();
+        } else {
+            // It fails where a stream had ended already.
+            let _ = self.poller.remove(link);
+        }
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.wake.set();
     }
 }
 

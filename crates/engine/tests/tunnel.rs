@@ -1,5 +1,7 @@
 //! Two engines in two network namespaces, joined by a veth pair, with real traffic through them.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -7,8 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use ovpn_dco::{
     CipherAlg, DataFormat, DataPlane, DelReason, Event, EventSource, Framing, Keepalive, KeyConfig,
-    KeyDirection, KeyId, KeySlot, Mode, PeerConfig, PeerId, PeerUpdate, Protocol, SocketSource, Transport,
-    VpnAddrs,
+    KeyDirection, KeyId, KeySlot, Mode, PeerConfig, PeerId, PeerUpdate, SocketSource, Transport, VpnAddrs,
 };
 use ovpn_engine::drop_reason::DropReason;
 use ovpn_engine::{Engine, EngineConfig, Workers};

@@ -1,8 +1,11 @@
-//! Waiting for many descriptors at once (epoll, level-triggered).
+//! Waiting for descriptors: many of them (epoll, level-triggered), or a few busy ones (poll).
+//!
+//! A descriptor in an epoll set calls back for everything that arrives, also while nobody waits; with thousands of
+//! datagrams a wake-up that costs. [`wait_any`] leaves nothing behind: it is for the few that are always busy.
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
@@ -37,6 +40,12 @@ pub struct Poller {
 
 /// At most this many descriptors are reported by one wait.
 pub const MAX_READY: usize = 64;
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
 
 impl Poller {
     /// An empty set.
@@ -78,10 +87,7 @@ impl Poller {
     /// What the kernel said.
     pub fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         ready.clear();
-        let timeout = timeout.map(|t| Timespec {
-            tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(t.subsec_nanos()),
-        });
+        let timeout = timeout.map(timespec);
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; MAX_READY];
         let (events, _) = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
             Ok(some) => some,
@@ -101,13 +107,42 @@ impl Poller {
     }
 }
 
+/// The most descriptors [`wait_any`] takes.
+pub const MAX_ANY: usize = 16;
+
+/// Waits until one of the first 16 `fds` is readable (or has failed) or `timeout` has passed (`None`: for ever). Bit `n`
+/// of the result stands for `fds[n]`. A signal ends the wait with nothing ready.
+///
+/// # Errors
+/// What the kernel said.
+pub fn wait_any(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<u32> {
+    let Some(first) = fds.first() else { return Ok(0) };
+    let mut polled = [const { None }; MAX_ANY];
+    for (slot, fd) in polled.iter_mut().zip(fds) {
+        *slot = Some(PollFd::new(fd, PollFlags::IN));
+    }
+    let mut polled = polled.map(|slot| slot.unwrap_or_else(|| PollFd::new(first, PollFlags::empty())));
+    let used = polled.get_mut(..fds.len().min(MAX_ANY)).unwrap_or_default();
+    let timeout = timeout.map(timespec);
+    match poll(used, timeout.as_ref()) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(0),
+        Err(e) => return Err(e.into()),
+    }
+    let ready = |(n, fd): (usize, &PollFd<'_>)| u32::from(!fd.revents().is_empty()) << n;
+    Ok(used.iter().enumerate().map(ready).sum())
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
+}
+
 /// Waits until `fd` takes data, or `timeout` has passed; whether it does.
 pub fn wait_writable(fd: impl AsFd, timeout: Duration) -> bool {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(timeout.subsec_nanos()),
-    };
-    matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&timeout)), Ok(1))
+    matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&timespec(timeout))), Ok(1))
 }
 
 impl Interest {
@@ -141,7 +176,12 @@ mod tests {
         poller.modify(&b, 3, Interest::ReadWrite).unwrap();
         poller.wait(&mut ready, None).unwrap();
         assert_eq!(ready, [Ready { token: 3, readable: true, writable: true }]);
+        // The set is readable itself.
+        assert_eq!(wait_any(&[a.as_fd(), poller.as_fd(), b.as_fd()], None).unwrap(), 0b110);
         poller.remove(&b).unwrap();
+        assert_eq!(wait_any(&[a.as_fd(), poller.as_fd()], Some(Duration::from_millis(1))).unwrap(), 0);
+        assert_eq!(wait_any(&[], None).unwrap(), 0);
+        assert!(wait_writable(&b, Duration::ZERO));
         poller.wait(&mut ready, Some(Duration::from_millis(1))).unwrap();
         assert_eq!(ready, []);
     }

@@ -38,6 +38,7 @@ pub struct Path {
 pub struct UdpSocket {
     fd: OwnedFd,
     v6: bool,
+    bound: Option<IpAddr>,
 }
 
 /// Kind of a socket that was handed over.
@@ -64,26 +65,29 @@ pub fn socket_kind(fd: BorrowedFd<'_>) -> Option<SocketKind> {
 }
 
 impl UdpSocket {
-    /// Takes a UDP socket and prepares it: merged datagrams and local addresses are reported, the system's default
-    /// path-MTU discovery gives way to fragmentation by whoever needs it.
+    /// Takes a UDP socket and prepares it: merged datagrams are reported, and local addresses where it is bound to more
+    /// than one; the system's default path-MTU discovery gives way to fragmentation by whoever needs it.
     ///
     /// # Errors
     /// What the kernel said to the descriptor, e.g. that it is no socket.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let v6 = SockRef::from(&fd).domain()? == Domain::IPV6;
-        let this = Self { fd, v6 };
+        let local = SockRef::from(&fd).local_addr()?.as_socket().map(|local| unmap(local).ip());
+        let bound = local.filter(|ip| !ip.is_unspecified());
+        let this = Self { fd, v6, bound };
         let on = 1;
+        let tell_local = i32::from(bound.is_none());
         // Kernels before 5.0 do not merge; everything works, slower.
         let _ = this.set_option(libc::SOL_UDP, libc::UDP_GRO, on);
         if v6 {
-            this.set_option(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, on)?;
+            this.set_option(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, tell_local)?;
             if sockopt::ipv6_mtu_discover(&this.fd)? == sockopt::Ipv6PathMtuDiscovery::WANT {
                 sockopt::set_ipv6_mtu_discover(&this.fd, sockopt::Ipv6PathMtuDiscovery::DONT)?;
                 // For IPv4 through the same socket, where the system has IPv4.
                 let _ = sockopt::set_ip_mtu_discover(&this.fd, sockopt::Ipv4PathMtuDiscovery::DONT);
             }
         } else {
-            this.set_option(libc::IPPROTO_IP, libc::IP_PKTINFO, on)?;
+            this.set_option(libc::IPPROTO_IP, libc::IP_PKTINFO, tell_local)?;
             if sockopt::ip_mtu_discover(&this.fd)? == sockopt::Ipv4PathMtuDiscovery::WANT {
                 sockopt::set_ip_mtu_discover(&this.fd, sockopt::Ipv4PathMtuDiscovery::DONT)?;
             }
@@ -126,12 +130,17 @@ impl UdpSocket {
         SockRef::from(&self.fd).peer_addr().ok()?.as_socket()
     }
 
-    /// Receives what waits into `batch`; returns how many messages came.
+    /// The one address it is bound to, if it is one; messages then do not tell it.
+    pub const fn bound(&self) -> Option<IpAddr> {
+        self.bound
+    }
+
+    /// Receives what waits into `batch`, at most `limit` messages; returns how many came.
     ///
     /// # Errors
     /// `WouldBlock` when nothing waits; pending errors of the socket (`ECONNREFUSED` and the like), once each.
-    pub fn recv(&self, batch: &mut RecvBatch) -> io::Result<usize> {
-        batch.recv(self.fd.as_fd())
+    pub fn recv(&self, batch: &mut RecvBatch, limit: usize) -> io::Result<usize> {
+        batch.recv(self.fd.as_fd(), limit)
     }
 
     /// Sends messages in order; returns how many went out. An error is that of the first message.
@@ -183,13 +192,13 @@ mod tests {
         let mut all = Vec::new();
         let end = Instant::now() + Duration::from_secs(2);
         while all.len() < count && Instant::now() < end {
-            match socket.recv(&mut batch) {
+            match socket.recv(&mut batch, 8) {
                 Ok(n) => {
                     for i in 0..n {
                         let message = batch.message(i);
                         assert!(!message.truncated);
                         for cut in message.data.chunks(message.segment.max(1)) {
-                            all.push((cut.to_vec(), message.from, message.local));
+                            all.push((cut.to_vec(), message.from, message.local.or(socket.bound())));
                         }
                     }
                 }

@@ -32,14 +32,19 @@ const ARENA: usize = 256 << 10;
 const MAX_INNER: usize = 65536;
 /// Room for a TCP stream: more than one read's worth behind the longest partial frame.
 const STREAM: usize = 256 << 10;
-/// Messages in one batch.
-const MESSAGES: usize = 64;
+/// Messages in one batch: where the system merges datagrams each is large, and a few fill the caches.
+const MESSAGES: usize = 128;
+const MERGED_MESSAGES: usize = 8;
+/// Messages of this length on average have been merged, bytes.
+const MERGED: usize = 8 << 10;
 
 const EINVAL: i32 = 22;
 
 /// Buffers of the receiving direction, one set for each worker.
 pub(crate) struct Inbound {
     batch: RecvBatch,
+    /// How many messages to take at once.
+    limit: usize,
     stream: Box<[u8]>,
     delivery: Delivery,
 }
@@ -61,6 +66,7 @@ impl Inbound {
         let coalescer = Coalescer::new(tcp, udp);
         Self {
             batch: RecvBatch::new(MESSAGES),
+            limit: MESSAGES,
             stream: Box::default(),
             delivery: Delivery { arena: vec![0; ARENA].into(), used: 0, coalescer },
         }
@@ -75,7 +81,7 @@ impl Inbound {
     }
 
     fn udp(&mut self, state: &State, link: &Link, udp: &UdpLink, tun: &TunQueue, now: Timestamp) -> Turn {
-        let count = match udp.socket.recv(&mut self.batch) {
+        let count = match udp.socket.recv(&mut self.batch, self.limit) {
             Ok(count) => count,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Turn::Drained,
             Err(error) => {
@@ -86,14 +92,17 @@ impl Inbound {
         };
         let tables = state.table.read();
         let drops = state.table.drops();
+        let (full, bound) = (count >= self.limit, udp.socket.bound());
         let mut current = None;
+        let mut bytes = 0;
         for index in 0..count {
             let message = self.batch.message(index);
+            bytes += message.data.len();
             if message.truncated {
                 drops.count(DropReason::TooLong);
                 continue;
             }
-            let source = Source { remote: message.from, local: message.local };
+            let source = Source { remote: message.from, local: message.local.or(bound) };
             if message.data.is_empty() {
                 drops.count(DropReason::TooShort);
                 continue;
@@ -126,7 +135,8 @@ impl Inbound {
         }
         drop(current);
         self.delivery.flush(tun, drops);
-        if count == self.batch.capacity() { Turn::More } else { Turn::Drained }
+        self.limit = if bytes > count * MERGED { MERGED_MESSAGES } else { MESSAGES };
+        if full { Turn::More } else { Turn::Drained }
     }
 
     fn tcp(

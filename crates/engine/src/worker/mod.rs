@@ -3,23 +3,24 @@
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ovpn_sys::poll::{Interest, Poller, Ready};
+use ovpn_dco::TransportId;
+use ovpn_sys::poll::{MAX_ANY, MAX_READY, Ready, wait_any};
 use ovpn_sys::tun::TunQueue;
 
-use crate::engine::State;
+use crate::engine::{Seat, State};
 use crate::time::Timestamp;
+use crate::transport::Link;
 use inbound::Inbound;
 use outbound::{Outbound, Turn};
 
-/// Token of the device; transports have their ids, which are smaller.
-pub(crate) const TUN: u64 = u64::MAX;
-/// Token of the worker's own wake-up call.
-pub(crate) const WAKE: u64 = u64::MAX - 1;
+/// Token of the worker's own wake-up call; transports have their ids, which are smaller.
+pub(crate) const WAKE: u64 = u64::MAX;
 /// Token of the routing table's changes.
-pub(crate) const ROUTES: u64 = u64::MAX - 2;
+pub(crate) const ROUTES: u64 = u64::MAX - 1;
 
 /// Batches taken from one transport before others have their turn.
 const TURNS: usize = 4;
@@ -39,53 +40,76 @@ impl Worker {
         let offloads = self.state.offloads;
         let mut outbound = Outbound::new();
         let mut inbound = Inbound::new(offloads.tso, offloads.uso);
-        let mut ready = Vec::with_capacity(ovpn_sys::poll::MAX_READY);
-        let mut paused = false;
+        let mut ready = Vec::with_capacity(MAX_READY);
         let Some(seat) = self.state.seats.get(self.number) else { return };
-        if self.reads_tun {
-            let added = seat.poller.add(&self.tun, TUN, Interest::Read);
-            if let Err(error) = added {
-                tracing::warn!(%error, "cannot wait for the device");
-            }
-        }
+        let (mut busy, mut generation) = (Vec::new(), u64::MAX);
+        let mut device_gone = false;
         while !self.state.is_closed() {
-            if let Err(error) = seat.poller.wait(&mut ready, self.next_timeout()) {
-                tracing::warn!(%error, "a data worker cannot wait and stops");
-                return;
+            if generation != seat.generation() {
+                (busy, generation) = seat.busy();
             }
+            // Back-pressure: while a point-to-point TCP transport is full the device is not read.
+            let reads_tun = self.reads_tun && !device_gone && !self.state.is_paused();
+            let device = if reads_tun { self.tun.as_fd() } else { seat.poller.as_fd() };
+            let mut fds = [seat.poller.as_fd(); MAX_ANY];
+            fds[1] = device;
+            for (slot, link) in fds.iter_mut().skip(2).zip(&busy) {
+                *slot = link.as_fd();
+            }
+            let used = (2 + busy.len()).min(MAX_ANY);
+            let bits = match wait_any(fds.get(..used).unwrap_or_default(), self.next_timeout()) {
+                Ok(bits) => bits,
+                Err(error) => {
+                    tracing::warn!(%error, "a data worker cannot wait and stops");
+                    return;
+                }
+            };
             let now = self.state.now();
-            for &Ready { token, readable, writable } in &ready {
-                match token {
-                    WAKE => seat.wake.clear(),
-                    TUN => {
-                        if outbound.turn(&self.state, &self.tun, now) == Turn::Gone {
-                            let _ = seat.poller.remove(&self.tun);
-                        }
-                    }
-                    ROUTES => self.state.routes_changed(),
-                    id => {
-                        let link = self.state.links().get(&ovpn_dco::TransportId(id)).cloned();
-                        let Some(link) = link else { continue };
-                        if writable {
-                            link.drain();
-                            self.state.drained();
-                        }
-                        let mut turns = TURNS;
-                        while readable
-                            && turns > 0
-                            && inbound.turn(&self.state, &link, &self.tun, now) == Turn::More
-                        {
-                            turns -= 1;
-                        }
-                    }
+            if bits & 1 != 0 {
+                self.others(seat, &mut ready, &mut inbound, now);
+            }
+            if bits & 2 != 0 && reads_tun {
+                device_gone = outbound.turn(&self.state, &self.tun, now) == Turn::Gone;
+            }
+            for (n, link) in busy.iter().enumerate() {
+                if bits >> (2 + n) & 1 != 0 {
+                    self.receive(link, &mut inbound, now);
                 }
             }
             if self.number == 0 {
                 self.housekeeping(&mut outbound, now);
             }
-            if self.reads_tun && paused != self.state.is_paused() {
-                paused = !paused;
-                self.pause(&seat.poller, paused);
+        }
+    }
+
+    /// Serves what waits in the worker's epoll set.
+    fn others(&self, seat: &Seat, ready: &mut Vec<Ready>, inbound: &mut Inbound, now: Timestamp) {
+        if seat.poller.wait(ready, Some(Duration::ZERO)).is_err() {
+            return;
+        }
+        for &Ready { token, readable, writable } in ready.iter() {
+            match token {
+                WAKE => seat.wake.clear(),
+                ROUTES => self.state.routes_changed(),
+                id => {
+                    let link = self.state.links().get(&TransportId(id)).cloned();
+                    let Some(link) = link else { continue };
+                    if writable {
+                        link.drain();
+                        self.state.drained();
+                    }
+                    if readable {
+                        self.receive(&link, inbound, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn receive(&self, link: &Arc<Link>, inbound: &mut Inbound, now: Timestamp) {
+        for _ in 0..TURNS {
+            if inbound.turn(&self.state, link, &self.tun, now) != Turn::More {
+                return;
             }
         }
     }
@@ -106,10 +130,5 @@ impl Worker {
             outbound.ping(&self.state, &timeouts.ping, now);
         }
         self.state.update_carrier();
-    }
-
-    /// Back-pressure: while a point-to-point TCP transport is full the device is not read.
-    fn pause(&self, poller: &Poller, pause: bool) {
-        let _ = if pause { poller.remove(&self.tun) } else { poller.add(&self.tun, TUN, Interest::Read) };
     }
 }

@@ -37,7 +37,7 @@ pub struct Message<'a> {
     pub segment: usize,
     /// The sender; IPv4-mapped addresses are given as IPv4.
     pub from: SocketAddr,
-    /// The local address it was sent to.
+    /// The local address it was sent to; not told where the socket is bound to one.
     pub local: Option<IpAddr>,
     /// The end was cut off.
     pub truncated: bool,
@@ -73,11 +73,11 @@ impl RecvBatch {
         }
     }
 
-    pub(super) fn recv(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    pub(super) fn recv(&mut self, fd: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
         let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_SLOTS];
         let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_SLOTS];
-        let count = self.slots.len();
-        for (index, slot) in self.slots.iter_mut().enumerate() {
+        let count = self.slots.len().min(limit);
+        for (index, slot) in self.slots.iter_mut().enumerate().take(count) {
             let vector = vectors[index].write(libc::iovec {
                 iov_base: self.data[index * STRIDE..][..SLOT].as_mut_ptr().cast(),
                 iov_len: SLOT,
@@ -102,7 +102,9 @@ impl RecvBatch {
             // SAFETY: `got` is at most `count`, and the first `count` headers are written.
             let header = unsafe { header.assume_init_ref() };
             slot.len = (header.msg_len as usize).min(SLOT);
-            slot.control_len = header.msg_hdr.msg_controllen as usize;
+            #[allow(clippy::unnecessary_cast, reason = "u32 in other C libraries")]
+            let control_len = header.msg_hdr.msg_controllen as usize;
+            slot.control_len = control_len;
             slot.truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         }
         Ok(got)
