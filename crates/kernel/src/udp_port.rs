@@ -49,7 +49,7 @@ impl ControlPort for UdpPort {
         let message = batch.message(0);
         let len = message.data.len().min(buf.len());
         buf[..len].copy_from_slice(&message.data[..len]);
-        Ok(Received { len, from: message.from, local: message.local })
+        Ok(Received { len, from: message.from, local: message.local.or(self.0.socket.bound()) })
     }
 
     fn send(&self, packet: &[u8], to: SocketAddr, local: Option<IpAddr>) -> io::Result<()> {

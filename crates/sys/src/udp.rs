@@ -135,11 +135,19 @@ impl UdpSocket {
         self.bound
     }
 
-    /// Receives what waits into `batch`, at most `limit` messages; returns how many came.
+    /// Receives what waits into `batch`; returns how many messages came.
     ///
     /// # Errors
     /// `WouldBlock` when nothing waits; pending errors of the socket (`ECONNREFUSED` and the like), once each.
-    pub fn recv(&self, batch: &mut RecvBatch, limit: usize) -> io::Result<usize> {
+    pub fn recv(&self, batch: &mut RecvBatch) -> io::Result<usize> {
+        self.recv_up_to(batch, usize::MAX)
+    }
+
+    /// Receives at most `limit` messages; otherwise as [`recv`](Self::recv).
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing waits; pending errors of the socket (`ECONNREFUSED` and the like), once each.
+    pub fn recv_up_to(&self, batch: &mut RecvBatch, limit: usize) -> io::Result<usize> {
         batch.recv(self.fd.as_fd(), limit)
     }
 
@@ -192,7 +200,7 @@ mod tests {
         let mut all = Vec::new();
         let end = Instant::now() + Duration::from_secs(2);
         while all.len() < count && Instant::now() < end {
-            match socket.recv(&mut batch, 8) {
+            match socket.recv(&mut batch) {
                 Ok(n) => {
                     for i in 0..n {
                         let message = batch.message(i);

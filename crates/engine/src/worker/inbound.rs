@@ -81,7 +81,7 @@ impl Inbound {
     }
 
     fn udp(&mut self, state: &State, link: &Link, udp: &UdpLink, tun: &TunQueue, now: Timestamp) -> Turn {
-        let count = match udp.socket.recv(&mut self.batch, self.limit) {
+        let count = match udp.socket.recv_up_to(&mut self.batch, self.limit) {
             Ok(count) => count,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Turn::Drained,
             Err(error) => {
