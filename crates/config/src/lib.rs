@@ -14,6 +14,7 @@ pub mod diagnostic;
 pub mod features;
 pub mod lexer;
 mod load;
+pub mod manual;
 pub mod model;
 pub mod source;
 pub mod statement;

@@ -15,6 +15,7 @@
 //! | `cli` | the test bed `ovpn-cli` |
 //! | `check` | what a configuration would do |
 //! | `init`, `profile`, `pki`, `atomic_file` | the authority, the server's configuration, profiles for clients |
+//! | `help` | options explained, completions, the manual page |
 //! | `genkey` | options that make or print something and exit |
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ mod dns;
 mod engine_process;
 mod environment;
 mod genkey;
+mod help;
 mod init;
 mod logging;
 #[allow(dead_code, unused_imports)] // wired up with the modes
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     match words.first().map(String::as_str) {
         Some("check") => check::run(words.get(1..).unwrap_or_default()),
+        Some("help" | "completions" | "man") => help::run(&words),
         Some("init") => init::run(words.get(1..).unwrap_or_default()),
         Some("profile") => profile::run(words.get(1..).unwrap_or_default()),
         _ => genkey::dispatch(&words).unwrap_or_else(|| process::run(&words)),
