@@ -23,7 +23,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
-use ovpn_dco::{DataPlane, Error, ErrorKind, Mode, Result};
+use ovpn_dco::{Error, ErrorKind, Mode, Result};
+use ovpn_engine::{Engine, EngineConfig};
 use ovpn_sys::background::{Background, Split, split};
 use ovpn_sys::seqpacket::Listener;
 use ovpn_sys::wake::Wake;
@@ -151,18 +152,14 @@ fn serve(options: &Options, background: Option<Background>) -> Result<()> {
 /// Serves until the end; the device is gone when this returns.
 fn serve_on(options: &Options, listener: Listener, background: Option<Background>) -> Result<End> {
     let stop = Arc::new(Wake::new()?);
-    let plane = open_engine(options)?;
-    let server = Server::new(&*plane, listener, &*stop)?;
+    let engine = Engine::open(EngineConfig::new(&options.iface, options.mode))?;
+    let server = Server::new(&engine, listener, &*stop)?;
     stop_on_signal(stop)?;
     if let Some(background) = background {
         background.report(0)?;
     }
     tracing::info!(device = options.iface, "serving");
     Ok(server.run()?)
-}
-
-fn open_engine(options: &Options) -> Result<Box<dyn DataPlane>> {
-    Err(Error::new(ErrorKind::Unsupported, format!("no engine for {} {:?}", options.iface, options.mode)))
 }
 
 /// Makes `stop` readable at SIGTERM or SIGINT.
