@@ -116,6 +116,11 @@ impl UdpSocket {
         }
     }
 
+    /// The firewall mark of its packets (SO_MARK); 0 where there is none.
+    pub fn mark(&self) -> u32 {
+        SockRef::from(&self.fd).mark().unwrap_or(0)
+    }
+
     /// The address it is bound to.
     ///
     /// # Errors

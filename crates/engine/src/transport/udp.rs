@@ -29,6 +29,9 @@ const EHOSTUNREACH: i32 = 113;
 /// A UDP socket with what was learned about it.
 pub(crate) struct UdpLink {
     pub(crate) socket: UdpSocket,
+    /// Packets with a mark are there to be told apart, and counted, by the system's filters, which see a message of
+    /// segments as one packet: they go one by one.
+    marked: bool,
     /// Segments of this size and above are sent one by one …
     segment_limit: AtomicU32,
     /// … until then (milliseconds of [`Timestamp`]).
@@ -38,13 +41,14 @@ pub(crate) struct UdpLink {
 impl UdpLink {
     pub(crate) fn new(socket: UdpSocket) -> Self {
         socket.raise_buffers(RECEIVE_BUFFER, SEND_BUFFER);
-        Self { socket, segment_limit: AtomicU32::new(u32::MAX), retry_at: AtomicU64::new(0) }
+        let marked = socket.mark() != 0;
+        Self { socket, marked, segment_limit: AtomicU32::new(u32::MAX), retry_at: AtomicU64::new(0) }
     }
 
     /// Whether packets of `len` bytes may be sent as segments of one message.
     #[inline]
     pub(crate) fn may_segment(&self, len: usize) -> bool {
-        len < self.segment_limit.load(Ordering::Relaxed) as usize
+        !self.marked && len < self.segment_limit.load(Ordering::Relaxed) as usize
     }
 
     /// Sends messages in order. What cannot be sent is counted and dropped.
