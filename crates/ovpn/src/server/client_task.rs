@@ -39,6 +39,9 @@ use crate::sockets;
 /// How long a client that said goodbye, or was told to go, is still listened to.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How often a client's counters are looked at.
+const LOOK: Duration = Duration::from_secs(30);
+
 /// What a newcomer starts with.
 pub(crate) struct Newcomer {
     /// What all clients share.
@@ -88,6 +91,9 @@ pub(crate) struct ClientTask {
     session_ends: Option<Instant>,
     idle: Option<Idle>,
     next_token: Option<Instant>,
+    /// What the data plane counted, as of the last look.
+    counted: PeerStats,
+    next_look: Option<Instant>,
 }
 
 /// `inactive`: when to look, and what was counted last.
@@ -137,6 +143,8 @@ impl ClientTask {
             session_ends: None,
             idle: None,
             next_token: None,
+            counted: PeerStats::default(),
+            next_look: None,
         }
     }
 
@@ -228,6 +236,9 @@ impl ClientTask {
         }
         if self.session_ends.is_some_and(|at| at <= now) {
             return Some("Session timeout, exiting".to_owned());
+        }
+        if self.next_look.is_some_and(|at| at <= now) {
+            self.look_at_counters();
         }
         if self.next_token.is_some_and(|at| at <= now) {
             self.renew_token();
@@ -536,6 +547,7 @@ impl ClientTask {
                 return Some(format!("the data plane does not take the client: {error}"));
             }
             self.in_data_plane = true;
+            self.next_look = Some(Instant::now() + LOOK);
             for (family, address) in
                 [("", assignment.v4.map(IpAddr::from)), (" IPv6", assignment.v6.map(IpAddr::from))]
             {
@@ -606,7 +618,18 @@ impl ClientTask {
         self.jobs.spawn(run.instrument(span));
     }
 
+    /// The data plane forgets a silent peer together with its counters: what they were is kept.
+    fn look_at_counters(&mut self) {
+        if self.in_data_plane
+            && let Ok(info) = self.base.shared.data_plane.peer_get(self.base.peer)
+        {
+            self.counted = info.stats;
+        }
+        self.next_look = self.in_data_plane.then(|| Instant::now() + LOOK);
+    }
+
     fn leave_data_plane(&mut self) {
+        self.look_at_counters();
         if std::mem::take(&mut self.in_data_plane) {
             // It may be gone already.
             let _ = self.base.shared.data_plane.peer_del(self.base.peer);
@@ -617,7 +640,6 @@ impl ClientTask {
     async fn finish(mut self, reason: String) {
         tracing::info!("{reason}");
         let shared = Arc::clone(&self.base.shared);
-        let stats = shared.data_plane.peer_get(self.base.peer).map(|info| info.stats).unwrap_or_default();
         self.session.close(Now::system());
         self.flush();
         self.leave_data_plane();
@@ -628,7 +650,7 @@ impl ClientTask {
         }
         self.jobs.shutdown().await;
         let networks = shared.registry().remove(self.base.id);
-        let PeerStats { link, .. } = stats;
+        let PeerStats { link, .. } = self.counted;
         let seconds = self.started.elapsed().as_secs();
         variables::set_totals(&mut self.environment, link.rx_bytes, link.tx_bytes, seconds);
         let completed = self.configured.is_some();
