@@ -1,7 +1,7 @@
 //! A control channel without a data plane, to try against stock OpenVPN by hand.
 //!
 //! ```text
-//! talk client|server|p2p-client|p2p-server LOCAL REMOTE SECONDS DIR [none|auth|crypt|v2] [reneg SECONDS] [login USER PASSWORD]
+//! talk client|server|p2p-client|p2p-server LOCAL REMOTE SECONDS DIR [none|auth|crypt|v2] [reneg SECONDS] [login USER PASSWORD] [epoch]
 //! ```
 //!
 //! `DIR` holds `ca.crt`, `server1.{crt,key}`, `client1.{crt,key}`, `ta.key`, `tc.key`, `tcv2-server.key`,
@@ -61,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some([seconds, ..]) = after("reneg") {
         session.timing.reneg = Some(Duration::from_secs(seconds.parse()?));
     }
+    session.features.epoch = rest.iter().any(|word| word == "epoch");
     let name = if is_server { "server1" } else { "client1" };
     let identity = Identity::from_pem(
         read(&format!("{name}.crt"))?.as_bytes(),

@@ -41,6 +41,9 @@ use crate::reliable::{ACKS_ON_MESSAGE, AckQueue, Arrival, Receiver, Sender};
 use crate::tls::Tls;
 use crate::{Failure, FailureKind, Now, PeerChain, TlsFacts};
 
+/// The most records that wait until a state takes them.
+const MAX_RECORDS: usize = 64;
+
 /// Where a key stands; each state's methods consume it and name the next.
 enum State {
     Opening(Opening),
@@ -214,7 +217,16 @@ impl Exchange {
             }
             let Some(tls) = self.tls_mut() else { continue };
             match tls.receive(now.unix, &payload) {
-                Ok(records) => self.records.extend(records),
+                Ok(records) => {
+                    self.records.extend(records);
+                    if self.records.len() > MAX_RECORDS {
+                        self.fail(
+                            FailureKind::Protocol,
+                            "the peer talks on without waiting for answers",
+                            steps,
+                        );
+                    }
+                }
                 Err(failure) => self.fail(FailureKind::Tls, failure.0, steps),
             }
         }

@@ -293,3 +293,190 @@ pub(crate) fn p2p(
         cc_exit: both(features.cc_exit, IvProto::CC_EXIT),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::Link;
+    use crate::wrap::Wrapping;
+
+    fn params() -> SessionParams {
+        SessionParams::new(Link::UdpV4, Wrapping::None)
+    }
+
+    fn peer(options: &str, info: &str) -> RemoteHello {
+        RemoteHello {
+            options: options.to_owned(),
+            credentials: None,
+            too_long: false,
+            peer_info: PeerInfo::parse(info.as_bytes()),
+        }
+    }
+
+    const OCC: &str = "V4,dev-type tun,link-mtu 1541,tun-mtu 1500,proto UDPv4,auth SHA1,keysize 128,key-method 2,tls-client";
+
+    fn serve(params: &SessionParams, client: &RemoteHello) -> Result<ServerChoice, &'static str> {
+        server(params, false, &params.data_ciphers, 3, 1500, client)
+    }
+
+    #[test]
+    fn servers_meet_clients_of_every_age() {
+        use Cipher::{Aes128Gcm, Aes256Gcm, ChaCha20Poly1305};
+        // options string, peer info → cipher, pushed
+        let rows: [(&str, &str, Cipher, &str); 6] = [
+            // 2.4
+            (OCC, "IV_VER=2.4.12\nIV_PROTO=2\nIV_NCP=2\n", Aes256Gcm, "peer-id 3,cipher AES-256-GCM"),
+            // 2.5
+            (
+                OCC,
+                "IV_PROTO=6\nIV_NCP=2\nIV_CIPHERS=AES-128-GCM\n",
+                Aes128Gcm,
+                "peer-id 3,cipher AES-128-GCM",
+            ),
+            // 2.6
+            (
+                OCC,
+                "IV_MTU=1600\nIV_NCP=2\nIV_CIPHERS=AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305\nIV_PROTO=990\n",
+                Aes256Gcm,
+                "peer-id 3,cipher AES-256-GCM,protocol-flags cc-exit tls-ekm dyn-tls-crypt,tun-mtu 1500",
+            ),
+            // 2.7 on a platform where only ChaCha20 is wanted
+            (
+                OCC,
+                "IV_CIPHERS=CHACHA20-POLY1305\nIV_PROTO=8094\n",
+                ChaCha20Poly1305,
+                "peer-id 3,cipher CHACHA20-POLY1305,protocol-flags cc-exit tls-ekm dyn-tls-crypt",
+            ),
+            // A late 2.5: exporter, but no protocol-flags
+            (
+                OCC,
+                "IV_CIPHERS=AES-256-GCM\nIV_PROTO=14\n",
+                Aes256Gcm,
+                "peer-id 3,cipher AES-256-GCM,key-derivation tls-ekm",
+            ),
+            // No negotiation at all: the cipher of the options string counts, and nothing is pushed for it
+            ("V4,cipher AES-128-GCM,auth SHA1", "IV_PROTO=2\n", Aes128Gcm, "peer-id 3"),
+        ];
+        for (options, info, cipher, pushed) in rows {
+            let choice = serve(&params(), &peer(options, info)).unwrap();
+            assert_eq!(choice.negotiated.cipher, cipher, "{info}");
+            assert_eq!(choice.push.join(","), pushed, "{info}");
+        }
+    }
+
+    #[test]
+    fn servers_refuse_with_stock_words() {
+        let no_cipher = Err("Data channel cipher negotiation failed (no shared cipher)");
+        let refused = |params: &SessionParams, options: &str, info: &str| {
+            serve(params, &peer(options, info)).map(|choice| choice.negotiated.cipher)
+        };
+        assert_eq!(refused(&params(), OCC, "IV_PROTO=2\nIV_CIPHERS=AES-256-CBC\n"), no_cipher);
+        assert_eq!(refused(&params(), "V4,cipher BF-CBC,auth SHA1", "IV_PROTO=2\n"), no_cipher);
+        assert_eq!(refused(&params(), OCC, "IV_PROTO=2\n"), no_cipher);
+        let mut fallback = params();
+        fallback.data_ciphers_fallback = Some(Cipher::Aes256Gcm);
+        assert_eq!(refused(&fallback, OCC, "IV_PROTO=2\n"), Ok(Cipher::Aes256Gcm));
+        // The fallback is for peers that say nothing, not for those that say something else.
+        assert_eq!(refused(&fallback, "V4,cipher BF-CBC,auth SHA1", "IV_PROTO=2\n"), no_cipher);
+        assert_eq!(refused(&fallback, OCC, "IV_PROTO=2\nIV_CIPHERS=AES-256-CBC\n"), no_cipher);
+        assert_eq!(
+            refused(&params(), OCC, "IV_NCP=2\n"),
+            Err("Data channel negotiation failed (missing DATA_V2)")
+        );
+        let mut v1 = params();
+        v1.features.data_v1 = true;
+        let choice = serve(&v1, &peer(OCC, "IV_NCP=2\n")).unwrap();
+        assert_eq!((choice.negotiated.format, choice.negotiated.peer_id), (DataFormat::V1, None));
+        let old = peer(OCC, "IV_NCP=2\nIV_PROTO=2\n");
+        assert!(server(&params(), true, &Cipher::DEFAULT, 3, 1500, &old).is_err());
+    }
+
+    #[test]
+    fn epoch_only_where_both_have_it() {
+        let mut able = params();
+        able.features.epoch = true;
+        let new = peer(OCC, "IV_CIPHERS=AES-256-GCM\nIV_PROTO=8094\n");
+        let choice = serve(&able, &new).unwrap();
+        assert_eq!(choice.negotiated.format, DataFormat::Epoch);
+        assert!(choice.push.contains(&"protocol-flags cc-exit tls-ekm dyn-tls-crypt aead-epoch".to_owned()));
+        assert_eq!(serve(&params(), &new).unwrap().negotiated.format, DataFormat::V2);
+        let older = peer(OCC, "IV_CIPHERS=AES-256-GCM\nIV_PROTO=990\n");
+        assert_eq!(serve(&able, &older).unwrap().negotiated.format, DataFormat::V2);
+    }
+
+    fn pull(params: &SessionParams, options: &[&str], server: &str) -> Result<Negotiated, Failure> {
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        client(params, &options, server)
+    }
+
+    #[test]
+    fn clients_take_what_was_offered() {
+        let negotiated = pull(
+            &params(),
+            &["peer-id 7", "cipher aes-128-gcm", "protocol-flags cc-exit tls-ekm new-flag"],
+            OCC,
+        )
+        .unwrap();
+        assert_eq!(negotiated.cipher, Cipher::Aes128Gcm);
+        assert_eq!(negotiated.peer_id, Some(7));
+        assert!(negotiated.tls_ekm && negotiated.cc_exit && !negotiated.dyn_tls_crypt);
+        let old = pull(&params(), &["peer-id 7", "key-derivation tls-ekm"], "V4,cipher AES-256-GCM").unwrap();
+        assert!(old.tls_ekm && !old.cc_exit);
+        assert_eq!(old.cipher, Cipher::Aes256Gcm);
+        let mut fallback = params();
+        fallback.data_ciphers_fallback = Some(Cipher::ChaCha20Poly1305);
+        assert_eq!(pull(&fallback, &["peer-id 7"], OCC).unwrap().cipher, Cipher::ChaCha20Poly1305);
+    }
+
+    #[test]
+    fn clients_say_what_is_missing() {
+        let rows: [(&[&str], &str, &str); 6] = [
+            (
+                &["peer-id 1", "cipher AES-192-GCM"],
+                OCC,
+                "data-ciphers AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305:AES-192-GCM",
+            ),
+            (&["peer-id 1", "cipher AES-256-CBC"], OCC, "no AEAD cipher"),
+            (&["peer-id 1"], "V4,cipher BF-CBC", "uses BF-CBC"),
+            (&["peer-id 1"], OCC, "data-ciphers-fallback"),
+            (&["cipher AES-256-GCM"], OCC, "no peer id"),
+            (&["peer-id 1", "cipher AES-256-GCM", "protocol-flags aead-epoch"], OCC, "epoch"),
+        ];
+        for (options, server, words) in rows {
+            let failure = pull(&params(), options, server).unwrap_err();
+            assert!(failure.sentence.contains(words), "{failure}");
+        }
+    }
+
+    #[test]
+    fn point_to_point_peers_compute_alike() {
+        let mut server = params();
+        server.data_ciphers = vec![Cipher::ChaCha20Poly1305, Cipher::Aes128Gcm];
+        let info = |params: &SessionParams| {
+            let ciphers = Cipher::format_list(&params.data_ciphers);
+            peer(OCC, &format!("IV_CIPHERS={ciphers}\nIV_PROTO={}\n", p2p_proto(&params.features)))
+        };
+        let client = params();
+        let at_client = p2p(&client, TlsRole::Client, &info(&server), [0x90, 0xbb, 0x81]).unwrap();
+        let at_server = p2p(&server, TlsRole::Server, &info(&client), [0x90, 0xbb, 0x81]).unwrap();
+        assert_eq!(at_client, at_server);
+        assert_eq!(at_client.cipher, Cipher::ChaCha20Poly1305, "the TLS server's first");
+        assert_eq!(at_client.peer_id, Some(9_485_185));
+        assert_eq!(p2p_proto(&client.features).bits(), 2 + 8 + 32 + 128 + 512);
+
+        // A peer that negotiates nothing: fallback cipher, and only where the old format is carried.
+        let silent = peer(OCC, "");
+        assert!(p2p(&client, TlsRole::Client, &silent, [0; 3]).is_err());
+        let mut old = params();
+        old.data_ciphers_fallback = Some(Cipher::Aes256Gcm);
+        assert!(p2p(&old, TlsRole::Client, &silent, [0; 3]).unwrap_err().sentence.contains("peer id"));
+        old.features.data_v1 = true;
+        let negotiated = p2p(&old, TlsRole::Client, &silent, [0; 3]).unwrap();
+        assert_eq!((negotiated.format, negotiated.peer_id), (DataFormat::V1, None));
+        let without_exporter = peer(OCC, "IV_CIPHERS=AES-256-GCM\nIV_PROTO=34\n");
+        assert_eq!(
+            p2p(&client, TlsRole::Client, &without_exporter, [0; 3]).unwrap().peer_id,
+            Some(0x76_706e)
+        );
+    }
+}
