@@ -20,6 +20,7 @@ mod notification;
 mod peers_file;
 mod report;
 mod transport;
+mod windows;
 
 use std::io;
 use std::path::PathBuf;
@@ -63,16 +64,20 @@ impl Failure {
     }
 }
 
-/// Runs a tool, if the program was called as one: by its name (`ovpn-cli`), or by its word (`ovpn cli`,
-/// `ovpn engine`).
+/// Runs a tool, if the program was called as one: by its name (`ovpn-cli`, `ovpn-dco-cli`), or by
+/// its word (`ovpn cli`, `ovpn dco-cli`, `ovpn engine`).
 pub(crate) fn dispatch(words: &[String]) -> Option<ExitCode> {
     let (name, words) = words.split_first()?;
     let name = std::path::Path::new(name).file_name()?.to_str()?;
     if name == "ovpn-cli" {
         return Some(run(words));
     }
+    if name == "ovpn-dco-cli" {
+        return Some(windows::run(words));
+    }
     let (word, words) = words.split_first()?;
     match word.as_str() {
+        "dco-cli" => Some(windows::run(words)),
         "cli" => Some(run(words)),
         "engine" => Some(crate::engine_process::run(words)),
         _ => None,

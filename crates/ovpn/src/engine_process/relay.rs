@@ -68,6 +68,7 @@ impl Relay {
     }
 
     /// Whether a packet waits for the owner to have room.
+    #[cfg(test)]
     pub(super) const fn waiting_for_room(&self) -> bool {
         self.waiting.is_some()
     }
