@@ -13,10 +13,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::aead;
 use ovpn_control::{
-    Answer, ClientParams, Credentials, Endpoint, Event, Identity, InitialRate, Link, Now, P2pParams, P2pTls,
-    PeerRules, Push, ServerParams, Session, SessionParams, SystemRandom, TlsClient, TlsCryptV2Server,
-    TlsOptions, TlsServer, VerifyClientCert, Wrapping, certificates_from_pem,
+    Answer, Cipher, ClientParams, Credentials, DataFormat, DataKey, Endpoint, Event, Identity, InitialRate,
+    Link, Now, P2pParams, P2pTls, PeerRules, Push, ServerParams, Session, SessionParams, SystemRandom,
+    TlsClient, TlsCryptV2Server, TlsOptions, TlsServer, VerifyClientCert, Wrapping, certificates_from_pem,
 };
 use ovpn_crypto::static_key::{KeyDirection, StaticKey};
 use ovpn_crypto::tls_auth::AuthDigest;
@@ -143,6 +144,7 @@ fn talk(
     let start = Instant::now();
     let mut packet = [0; 2048];
     let mut said_exit = false;
+    let mut keys: Vec<DataKey> = Vec::new();
     loop {
         while let Some(event) = session.poll_event() {
             println!("{:8.3} {event:?}", start.elapsed().as_secs_f64());
@@ -162,6 +164,7 @@ fn talk(
                     }
                     return Err(failure.into());
                 }
+                Event::InstallKey { key, .. } => keys.push(key),
                 Event::Exit => return Ok(()),
                 _ => {}
             }
@@ -186,12 +189,40 @@ fn talk(
             && from == remote
         {
             let packet = &packet[..length];
-            // Data packets have no place to go here.
+            // Data packets have no place to go here, but they tell whether the keys are right.
             let is_data = matches!(packet.first().map(|first| first >> 3), Some(6 | 9));
+            if is_data {
+                let verdict = open(&keys, packet).unwrap_or("data packet that no key opens");
+                println!("{:8.3} {verdict}", start.elapsed().as_secs_f64());
+            }
             if !is_data && let Err(reason) = session.handle_packet(Now::system(), packet) {
                 println!("{:8.3} dropped: {reason}", start.elapsed().as_secs_f64());
             }
         }
         session.handle_timeout(Now::system());
     }
+}
+
+/// Opens a data packet with whichever key does.
+fn open(keys: &[DataKey], packet: &[u8]) -> Option<&'static str> {
+    const PING: [u8; 16] =
+        [0x2a, 0x18, 0x7b, 0xf3, 0x64, 0x1e, 0xb4, 0xcb, 0x07, 0xed, 0x2d, 0x0a, 0x98, 0x1f, 0xc7, 0x48];
+    let (aad, rest) = packet.split_at_checked(8)?;
+    let (tag, ciphertext) = rest.split_at_checked(16)?;
+    keys.iter().rev().filter(|key| key.format == DataFormat::V2).find_map(|key| {
+        let algorithm = match key.cipher {
+            Cipher::Aes128Gcm => &aead::AES_128_GCM,
+            Cipher::Aes192Gcm => &aead::AES_192_GCM,
+            Cipher::Aes256Gcm => &aead::AES_256_GCM,
+            Cipher::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+        };
+        let mut nonce = [0; 12];
+        nonce[..4].copy_from_slice(&aad[4..]);
+        nonce[4..].copy_from_slice(&key.decrypt.nonce_tail);
+        let mut inner = [ciphertext, tag].concat();
+        let opened = aead::LessSafeKey::new(aead::UnboundKey::new(algorithm, &key.decrypt.cipher_key).ok()?)
+            .open_in_place(aead::Nonce::assume_unique_for_key(nonce), aead::Aad::from(aad), &mut inner)
+            .ok()?;
+        Some(if *opened == PING { "ping received" } else { "data packet received" })
+    })
 }
