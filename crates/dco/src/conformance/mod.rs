@@ -67,6 +67,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Puts another report's cases to this one's.
+    pub fn add(&mut self, other: Self) {
+        self.passed.extend(other.passed);
+        self.failed.extend(other.failed);
+        self.not_applicable.extend(other.not_applicable);
+    }
+
     /// # Panics
     /// With the whole report where a case failed, or none passed.
     pub fn assert(&self) {
