@@ -1,5 +1,7 @@
 //! The suite that every driver must pass, on the engine. Needs root: each run has a network namespace of its own.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

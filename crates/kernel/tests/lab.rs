@@ -9,6 +9,8 @@
 //!
 //! On a machine whose own kernel has the driver, `--ignored inside::` runs them directly, as root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
