@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroize as _;
+
 /// Index of a source in [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct SourceId(pub u32);
@@ -47,7 +49,7 @@ impl Sources {
     pub fn hide(&mut self, id: SourceId, from: usize, to: usize) {
         if let Some(source) = self.0.get_mut(id.0 as usize) {
             for line in source.lines.iter_mut().take(to).skip(from) {
-                line.clear();
+                line.zeroize();
             }
         }
     }

@@ -11,6 +11,8 @@
 
 use std::io;
 
+use zeroize::{Zeroize as _, Zeroizing};
+
 use crate::diagnostic::{Class, Diagnostic};
 use crate::lexer::{self, Token};
 use crate::source::{SourceId, Sources, Span};
@@ -49,6 +51,15 @@ pub struct Arg {
     pub span: Span,
     /// It is the content of an inline block.
     pub inline: bool,
+}
+
+impl Drop for Arg {
+    fn drop(&mut self) {
+        // Blocks hold private keys and passwords.
+        if self.inline {
+            self.text.zeroize();
+        }
+    }
 }
 
 /// One option as written, known and with the right number of arguments.
@@ -204,7 +215,7 @@ impl<'r> Parser<'r> {
         }
         let path = self.path(name);
         match self.reader.read(&path) {
-            Ok(bytes) => self.bytes(name, &bytes, depth),
+            Ok(bytes) => self.bytes(name, &Zeroizing::new(bytes), depth),
             Err(error) => self.say(
                 Diagnostic::new(Class::Error, "config", from, format!("cannot read \"{name}\": {error}"))
                     .help("check the path; it is relative to the working directory, not to the file that names it")
@@ -280,7 +291,7 @@ impl<'r> Parser<'r> {
             );
         }
         if tag == "connection" {
-            self.connection(span, &content, at, depth);
+            self.connection(span, &Zeroizing::new(content), at);
         } else {
             self.sources.hide(span.source, at, at + end);
             let name = Token { text: tag.to_owned(), column: span.column, width: span.width };
@@ -294,7 +305,7 @@ impl<'r> Parser<'r> {
         at + end + 1
     }
 
-    fn connection(&mut self, span: Span, content: &str, first: usize, _depth: u32) {
+    fn connection(&mut self, span: Span, content: &str, first: usize) {
         if !self.context.contains(Contexts::FILE) {
             self.misplaced("connection", span);
             return;

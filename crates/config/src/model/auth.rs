@@ -39,8 +39,8 @@ pub struct StaticChallenge {
     pub concat: bool,
 }
 
-/// A pushed session token. Its `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
+/// A pushed session token. Its `Debug` shows nothing of it; it is wiped when dropped.
+#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
 pub struct AuthToken(pub String);
 
 impl fmt::Debug for AuthToken {

@@ -3,15 +3,25 @@
 use std::fmt;
 use std::time::Duration;
 
+use zeroize::Zeroize as _;
+
 use super::scripts::Command;
 
-/// Something a file holds: written inline, or named by path. Its `Debug` never shows the content.
+/// Something a file holds: written inline, or named by path. Its `Debug` never shows the content, which is wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Material {
     /// The text of an inline block.
     Inline(String),
     /// A path, relative to the working directory (`cd` counts).
     Path(String),
+}
+
+impl Drop for Material {
+    fn drop(&mut self) {
+        if let Self::Inline(text) = self {
+            text.zeroize();
+        }
+    }
 }
 
 impl fmt::Debug for Material {

@@ -19,7 +19,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("no-iv", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T4, "Has no effect; packets always carry their number").dco(Dco::NoEffect).removed("2.5").instead("remove it"),
     option("replay-window", "[N [T]]", (0, 2), Roles::ANY, Contexts::FILE, Tier::T2, "Packets, and seconds, by which control packets may come late").dco(Dco::NoEffect),
     option("mute-replay-warnings", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T3, "Do not log every replayed packet").dco(Dco::NoEffect),
-    option("replay-persist", "FILE", (1, 1), Roles::ANY, Contexts::FILE, Tier::T4, "File that remembers packet numbers of tls-auth"),
+    option("replay-persist", "FILE", (1, 1), Roles::ANY, Contexts::FILE, Tier::T4, "File that remembers packet numbers of tls-auth").dco(Dco::NoEffect).instead("use `tls-crypt` or `tls-crypt-v2`, whose first packets cannot be replayed"),
     option("prng", "[ARG]...", (0, 2), Roles::ANY, Contexts::FILE, Tier::T4, "Has no effect").dco(Dco::NoEffect).instead("remove it"),
     option("secret", "FILE [DIRECTION]", (1, 2), Roles::PEER, Contexts::FILE, Tier::T4, "Static key instead of TLS").inline().dco(Dco::Refused).instead("use TLS with `peer-fingerprint`"),
     option("allow-deprecated-insecure-static-crypto", "", (0, 0), Roles::PEER, Contexts::FILE, Tier::T4, "Allow a static key").dco(Dco::Refused).instead("use TLS with `peer-fingerprint`"),

@@ -26,5 +26,5 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("mlock", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T3, "Keep all memory out of swap"),
     option("remap-usr1", "SIGHUP|SIGTERM", (1, 1), Roles::ANY, Contexts::FILE, Tier::T3, "Treat SIGUSR1 as another signal"),
     option("gremlin", "MASK", (1, 1), Roles::ANY, Contexts::FILE, Tier::T4, "Stock's fault injection").dco(Dco::Refused).instead("remove it"),
-    option("memstats", "FILE", (1, 1), Roles::ANY, Contexts::FILE, Tier::T4, "Live statistics in a file").dco(Dco::Refused).removed("2.7").instead("use `ovpn status`"),
+    option("memstats", "FILE", (1, 1), Roles::ANY, Contexts::FILE, Tier::T4, "Live statistics in a file").dco(Dco::NoEffect).removed("2.7").instead("use `ovpn status`"),
 ];

@@ -22,7 +22,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("multihome", "[same-interface]", (0, 1), Roles::SERVER, Contexts::FILE, Tier::T2, "Answer from the address a packet was sent to"),
     option("resolv-retry", "N|infinite", (1, 1), Roles::CLIENT_PEER, Contexts::FILE, Tier::T1, "How many seconds to go on resolving the remote's name"),
     option("preresolve", "", (0, 0), Roles::CLIENT, Contexts::FILE, Tier::T3, "Resolve all names at start"),
-    option("ip-remote-hint", "ADDR", (1, 1), Roles::CLIENT, Contexts::FILE, Tier::T4, "Undocumented; has no effect"),
+    option("ip-remote-hint", "ADDR", (1, 1), Roles::CLIENT, Contexts::FILE, Tier::T4, "Undocumented; has no effect").dco(Dco::NoEffect).instead("remove it"),
     option("connect-retry", "N [MAX]", (1, 2), Roles::CLIENT_PEER, Contexts::FILE, Tier::T2, "Seconds between attempts, and the most that back-off may reach").also(Contexts::CONNECTION),
     option("connect-retry-max", "N", (1, 1), Roles::CLIENT_PEER, Contexts::FILE, Tier::T2, "Give up after this many attempts per remote").also(Contexts::CONNECTION),
     option("connect-timeout", "N", (1, 1), Roles::CLIENT_PEER, Contexts::FILE, Tier::T2, "Seconds to wait for a connection or a first answer").also(Contexts::CONNECTION),

@@ -551,7 +551,7 @@ impl<'a> Connection<'a> {
         self.config = applied.config;
         let pushed = applied.pushed;
         if let Some(token) = pushed.auth_token {
-            self.client.login.set_token(pushed.auth_token_user, token.0, self.credentials.as_ref());
+            self.client.login.set_token(pushed.auth_token_user, token.0.clone(), self.credentials.as_ref());
             self.session.set_credentials(self.client.login.next(&self.client.config)?);
         }
         let negotiated = reply.negotiated;
