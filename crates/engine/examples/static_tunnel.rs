@@ -37,12 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.mtu = more.get(1).map(|mtu| mtu.parse()).transpose()?;
     let engine = Engine::open(config)?;
     let socket: OwnedFd = match transport.as_str() {
-        "udp" => {
-            let socket = UdpSocket::bind(local)?;
-            // The system then finds the way of received packets in the socket.
-            socket.connect(remote)?;
-            socket.into()
-        }
+        "udp" => UdpSocket::bind(local)?.into(),
         "tcp-listen" => TcpListener::bind(local)?.accept()?.0.into(),
         "tcp-connect" => loop {
             match TcpStream::connect(remote) {

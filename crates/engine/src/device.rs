@@ -7,6 +7,9 @@ use ovpn_sys::tun::{Offloads, Tun, TunQueue};
 /// The kernel driver's default: 1500 less the overhead of TCP over IPv6.
 const DEFAULT_MTU: u32 = 1416;
 
+/// How many frames wait for a worker that is late: as many as in front of a network card.
+const QUEUE_LEN: u16 = 1000;
+
 /// An open device.
 pub(crate) struct TunDevice {
     pub(crate) name: String,
@@ -26,6 +29,11 @@ pub(crate) fn open(name: &str, queues: usize, mtu: Option<u32>) -> Result<TunDev
     };
     let rtnetlink = Rtnetlink::open().map_err(failed)?;
     let link = rtnetlink.link_by_name(&tun.name).map_err(failed)?;
+    if !tun.existed
+        && let Err(error) = tun.set_queue_len(QUEUE_LEN)
+    {
+        tracing::debug!(%error, device = %tun.name, "the queue keeps its length");
+    }
     let mtu = mtu.or((!tun.existed).then_some(DEFAULT_MTU));
     if let Some(mtu) = mtu
         && mtu != link.mtu

@@ -414,3 +414,64 @@ fn a_server_routes_learns_and_follows_its_peers() -> anyhow::Result<()> {
     assert_eq!((&buffer[..len], from), (&b"\x40world"[..], "192.0.2.22:1194".parse()?));
     Ok(())
 }
+
+/// Many flows at once, over several workers at both ends: every flow arrives in its order.
+#[test]
+fn flows_keep_their_order() -> anyhow::Result<()> {
+    const FLOWS: usize = 64;
+    const PACKETS: u32 = 400;
+    for workers in [Workers::One, Workers::PerDirection, Workers::Many(3)] {
+        let bed = Bed::new()?;
+        let [(a, _at), (b, _bt)] = p2p(&bed, "192.0.2.1:1194", "192.0.2.2:1194", workers)?;
+        let sink = bed.b.enter(|| UdpSocket::bind("10.8.0.2:9"))??;
+        sink.set_read_timeout(Some(Duration::from_millis(500)))?;
+        let senders = bed
+            .a
+            .enter(|| (0..FLOWS).map(|_| UdpSocket::bind("10.8.0.1:0")).collect::<Result<Vec<_>, _>>())??;
+        let receiver = std::thread::spawn(move || {
+            let (mut last, mut received) = ([None; FLOWS], 0usize);
+            let mut buffer = [0; 2048];
+            while let Ok(len) = sink.recv(&mut buffer) {
+                let flow = usize::from(buffer[0]);
+                let number = u32::from_be_bytes(buffer[1..5].try_into().unwrap());
+                assert!(
+                    len >= 5 && last[flow] < Some(number),
+                    "flow {flow}: {number} after {:?}",
+                    last[flow]
+                );
+                last[flow] = Some(number);
+                received += 1;
+            }
+            received
+        });
+        // Two threads, so that several queues of the device are busy at the same time.
+        std::thread::scope(|scope| {
+            for part in senders.chunks(FLOWS / 2).enumerate() {
+                scope.spawn(move || {
+                    for number in 0..PACKETS {
+                        for (index, socket) in part.1.iter().enumerate() {
+                            let flow = part.0 * (FLOWS / 2) + index;
+                            // Runs of one size, and changes.
+                            let mut packet = vec![0; if number / 7 % 2 == 0 { 600 } else { 5 + index * 10 }];
+                            packet[0] = flow as u8;
+                            packet[1..5].copy_from_slice(&number.to_be_bytes());
+                            socket.send_to(&packet, "10.8.0.2:9").unwrap();
+                        }
+                        std::thread::sleep(Duration::from_micros(500));
+                    }
+                });
+            }
+        });
+        let received = receiver.join().map_err(|_| anyhow::anyhow!("a flow lost its order, {workers:?}"))?;
+        assert!(received > FLOWS * PACKETS as usize / 2, "{received} received, {workers:?}");
+        let replayed: u64 = b
+            .drops()
+            .iter()
+            .filter(|(r, _)| ["replayed", "replay-too-old"].contains(&r.name()))
+            .map(|d| d.1)
+            .sum();
+        assert_eq!(replayed, 0);
+        drop(a);
+    }
+    Ok(())
+}

@@ -17,7 +17,7 @@ pub(crate) struct UdpTransport {
 
 impl UdpTransport {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
-        let socket = UdpSocket::new(socket)?;
+        let socket = UdpSocket::new(socket)?.without_merging();
         // The driver takes a merged datagram for one packet, and drops it.
         if let Err(error) = socket.set_merging(false) {
             tracing::debug!(%error, "this kernel does not merge datagrams");

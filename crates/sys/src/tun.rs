@@ -151,6 +151,19 @@ impl Tun {
         Ok(Self { name, existed, offloads, queues: all })
     }
 
+    /// Sets how many frames wait in each queue before the kernel drops them.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn set_queue_len(&self, frames: u16) -> io::Result<()> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
+        let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_ifindex: c_int::from(frames) };
+        let mut request = libc::ifreq { ifr_name: ifr_name(&self.name), ifr_ifru };
+        // SAFETY: the descriptor is open, and SIOCSIFTXQLEN reads one `ifreq`, of which it takes name and integer.
+        let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN, &raw mut request) };
+        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Sets whether the interface has a carrier.
     ///
     /// # Errors
@@ -207,14 +220,19 @@ fn open_clone_device() -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")
 }
 
-fn set_iff(tun: &File, name: &str, flags: c_int) -> io::Result<String> {
-    let mut ifr_name = [0; libc::IFNAMSIZ];
-    for (to, from) in ifr_name.iter_mut().zip(name.bytes()) {
+fn ifr_name(name: &str) -> [libc::c_char; libc::IFNAMSIZ] {
+    let mut bytes = [0; libc::IFNAMSIZ];
+    // The last byte stays zero.
+    for (to, from) in bytes.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
         *to = from as libc::c_char;
     }
+    bytes
+}
+
+fn set_iff(tun: &File, name: &str, flags: c_int) -> io::Result<String> {
     // The flags fill a short on the wire of this call; libc::IFF_TUN_EXCL is its top bit.
     let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_flags: flags as u16 as libc::c_short };
-    let mut request = libc::ifreq { ifr_name, ifr_ifru };
+    let mut request = libc::ifreq { ifr_name: ifr_name(name), ifr_ifru };
     // SAFETY: the descriptor is open, and TUNSETIFF reads and writes one `ifreq`, which `request` is.
     let rc = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     if rc < 0 {
@@ -299,6 +317,9 @@ mod tests {
         assert!(!tun.existed);
         assert_eq!(tun.queues.len(), 2);
         assert!(tun.offloads.tso);
+        tun.set_queue_len(1234).unwrap();
+        let set = std::fs::read_to_string(format!("/sys/class/net/{name}/tx_queue_len")).unwrap();
+        assert_eq!(set.trim(), "1234");
         tun.set_carrier(false).unwrap();
         tun.set_carrier(true).unwrap();
         let mut frame = [0; 64];

@@ -121,6 +121,14 @@ impl UdpSocket {
         SockRef::from(&self.fd).mark().unwrap_or(0)
     }
 
+    /// Lets every message be one datagram, for those who take one at a time.
+    #[must_use]
+    pub fn without_merging(self) -> Self {
+        // Kernels before 5.0 do not merge anyway.
+        let _ = self.set_option(libc::SOL_UDP, libc::UDP_GRO, 0);
+        self
+    }
+
     /// The address it is bound to.
     ///
     /// # Errors
@@ -162,7 +170,7 @@ impl UdpSocket {
     /// `WouldBlock` when the buffer is full; `EIO`, `EINVAL` or `EMSGSIZE` where a message of several segments cannot
     /// be sent as one; everything else a network can say.
     pub fn send(&self, messages: &[Outgoing<'_>]) -> io::Result<usize> {
-        send::send(self.fd.as_fd(), self.v6, messages)
+        send::send(self, messages)
     }
 
     fn set_option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {

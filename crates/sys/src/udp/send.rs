@@ -3,10 +3,10 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 
-use super::Path;
 use super::ancillary::{Control, Name};
+use super::{Path, UdpSocket};
 
 /// The most segments one message may have.
 pub const MAX_SEGMENTS: usize = 64;
@@ -24,10 +24,10 @@ pub struct Outgoing<'a> {
     pub path: Path,
 }
 
-pub(super) fn send(fd: BorrowedFd<'_>, v6: bool, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+pub(super) fn send(socket: &UdpSocket, messages: &[Outgoing<'_>]) -> io::Result<usize> {
     let mut sent = 0;
     for chunk in messages.chunks(MAX_MESSAGES) {
-        match send_chunk(fd, v6, chunk) {
+        match send_chunk(socket, chunk) {
             Ok(n) => {
                 sent += n;
                 if n < chunk.len() {
@@ -41,7 +41,7 @@ pub(super) fn send(fd: BorrowedFd<'_>, v6: bool, messages: &[Outgoing<'_>]) -> i
     Ok(sent)
 }
 
-fn send_chunk(fd: BorrowedFd<'_>, v6: bool, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+fn send_chunk(socket: &UdpSocket, messages: &[Outgoing<'_>]) -> io::Result<usize> {
     let mut names = [const { MaybeUninit::<Name>::uninit() }; MAX_MESSAGES];
     let mut controls = [const { MaybeUninit::<Control>::uninit() }; MAX_MESSAGES];
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_MESSAGES];
@@ -52,9 +52,11 @@ fn send_chunk(fd: BorrowedFd<'_>, v6: bool, messages: &[Outgoing<'_>]) -> io::Re
             SocketAddr::V4(_) => 0,
         };
         let name = names[index].write(Name::EMPTY);
-        let name_len = name.set(message.path.remote, v6);
+        let name_len = name.set(message.path.remote, socket.v6);
         let control = controls[index].write(Control::EMPTY);
-        let control_len = control.set(message.path.local, scope, message.segment, v6);
+        // The address it is bound to need not be told.
+        let local = message.path.local.filter(|_| message.path.local != socket.bound);
+        let control_len = control.set(local, scope, message.segment, socket.v6);
         let vector = vectors[index].write(libc::iovec {
             iov_base: message.data.as_ptr().cast_mut().cast(),
             iov_len: message.data.len(),
@@ -66,7 +68,7 @@ fn send_chunk(fd: BorrowedFd<'_>, v6: bool, messages: &[Outgoing<'_>]) -> io::Re
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the first `count` headers are written; each points to its own name, vector and control and to borrowed
     // data, which live until the call is over, and tells their true lengths. The kernel only reads the data.
-    let rc = unsafe { libc::sendmmsg(fd.as_raw_fd(), first, count, flags as _) };
+    let rc = unsafe { libc::sendmmsg(socket.fd.as_raw_fd(), first, count, flags as _) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(rc).unwrap_or(0)) }
 }
 
