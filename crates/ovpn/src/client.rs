@@ -8,7 +8,7 @@
 //! The data plane and its device outlive a connection where `persist-tun` says so.
 
 mod connection;
-mod login;
+pub(crate) mod login;
 pub(crate) mod remotes;
 
 use std::net::SocketAddr;

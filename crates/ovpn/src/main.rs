@@ -38,6 +38,7 @@ mod management;
 mod materials;
 mod mss;
 mod outcome;
+mod p2p;
 mod pki;
 mod plane;
 mod port;

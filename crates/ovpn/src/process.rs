@@ -15,7 +15,7 @@ use crate::logging::{self, Style, Target};
 use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
 use crate::signal::Signals;
-use crate::{client, sd_notify, server, version};
+use crate::{client, p2p, sd_notify, server, version};
 
 /// Does what the command line asks for; the process ends with the returned code.
 pub(crate) fn run(words: &[String]) -> ExitCode {
@@ -187,7 +187,7 @@ fn run_once(setup: &Setup, background: &mut Option<Background>) -> Result<Step, 
         match setup.config.role {
             Role::Client => client::run(setup, &mut signals).await,
             Role::Server => server::run(setup, &mut signals).await,
-            Role::Peer(_) => Err(Fatal("p2p mode is not there yet".to_owned())),
+            Role::Peer(_) => p2p::run(setup, &mut signals).await,
         }
     })?;
     // Resolver threads may be at work; nobody waits for them.

@@ -1,0 +1,523 @@
+//! Point-to-point mode: two equal peers, each configured by its own file; nothing is pushed.
+//!
+//! ```text
+//!   device up at the start ─▶ socket ─▶ Link ─▶ lost ─▶ again (the device stays with persist-tun)
+//! ```
+//!
+//! A side with `remote` calls; a `tls-server` without one waits and keeps to the first peer that proves itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ovpn_config::Config;
+use ovpn_config::model::{self, Ifconfig, Role, TlsRole};
+use ovpn_control::{DataFormat, Event, FailureKind, Now, P2pParams, P2pTls, Session, SystemRandom, Wrapping};
+use ovpn_dco::{self as dco, DelReason, Mode, PeerConfig, PeerId, SocketSource, TransportId, VpnAddrs};
+
+use crate::client::login::Login;
+use crate::client::remotes::{Advance, Remotes, Retry};
+use crate::data_plane::{framing, key_config, outside, peer_id, peer_update, slot};
+use crate::outcome::{Fatal, Outcome};
+use crate::plane::Plane;
+use crate::port::Port;
+use crate::setup::Setup;
+use crate::signal::{Kind, Signal, Signals};
+use crate::{materials, sd_notify, session_params, sockets};
+
+/// Largest IP packet that carries a control packet, bytes, where no entry says otherwise.
+const MAX_CONTROL_PACKET: u16 = 1250;
+
+/// Runs the peer until a signal ends or reloads it.
+///
+/// # Errors
+/// What cannot be repaired by trying again.
+pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome, Fatal> {
+    let mut peer = Peer::new(setup)?;
+    let result = peer.run(setup, signals).await;
+    if let Some(plane) = peer.plane.take() {
+        let word = peer.last_signal.as_ref().map_or_else(|| "exit".to_owned(), Signal::word);
+        plane.close(&peer.config, "init", &word).await;
+    }
+    result
+}
+
+struct Peer {
+    config: Config,
+    tls: P2pTls,
+    wrappings: Vec<Wrapping>,
+    remotes: Remotes,
+    plane: Option<Plane>,
+    last_signal: Option<Signal>,
+}
+
+impl Peer {
+    fn new(setup: &Setup) -> Result<Self, Fatal> {
+        let config = setup.config.clone();
+        let tls = match config.role {
+            Role::Peer(TlsRole::Server) => P2pTls::Server(materials::tls_server(&config)?.0),
+            _ => P2pTls::Client(materials::tls_client(&config)?),
+        };
+        let wrappings = if config.connections.is_empty() {
+            let tls = &config.tls;
+            let wrapping = materials::wrapping(
+                tls,
+                tls.tls_auth.as_ref(),
+                tls.tls_crypt.as_ref(),
+                tls.tls_crypt_v2.as_ref(),
+            )?;
+            vec![wrapping]
+        } else {
+            config
+                .connections
+                .iter()
+                .map(|entry| materials::wrapping_of(&config, entry))
+                .collect::<Result<_, _>>()?
+        };
+        Ok(Self {
+            tls,
+            remotes: Remotes::new(config.connections.len()),
+            wrappings,
+            plane: None,
+            last_signal: None,
+            config,
+        })
+    }
+
+    async fn run(&mut self, setup: &Setup, signals: &mut Signals) -> Result<Outcome, Fatal> {
+        sd_notify::ready();
+        let retry = Retry {
+            pause: self.config.connections.first().map_or(Duration::from_secs(1), |entry| entry.retry_pause),
+            longest: Duration::from_secs(300),
+            rounds: self.config.transport.connect_retry_max,
+        };
+        loop {
+            if self.remotes.exhausted(&retry) {
+                return Err(Fatal(
+                    "All connections have been connect-retry-max times unsuccessful, exiting".to_owned(),
+                ));
+            }
+            self.remotes.attempt();
+            if self.plane.is_none() {
+                let mut plane = Plane::open(&self.config, Mode::P2p)?;
+                let up = plane.bring_up(&self.config, &[], &setup.environment(), None).await;
+                self.plane = Some(plane);
+                up?;
+            }
+            let (signal, completed) = self.attempt(signals).await?;
+            let signal = signal.remapped(self.config.process.remap_usr1.map(|to| match to {
+                model::RemapUsr1::Hup => Kind::Hup,
+                model::RemapUsr1::Term => Kind::Term,
+            }));
+            tracing::info!("{signal}");
+            self.last_signal = Some(signal.clone());
+            if let Some(outcome) = Outcome::of(&signal) {
+                return Ok(outcome);
+            }
+            if !self.config.device.persist
+                && let Some(plane) = self.plane.take()
+            {
+                plane.close(&self.config, "restart", &signal.word()).await;
+            }
+            if completed {
+                self.remotes.completed();
+            } else {
+                self.remotes.advance(Advance::Address, 1);
+            }
+            let pause = self.remotes.pause(&retry, Duration::ZERO);
+            tracing::info!("Restart pause, {} second(s)", pause.as_secs());
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                signal = signals.next() => {
+                    tracing::info!("{signal}");
+                    if let Some(outcome) = Outcome::of(&signal) {
+                        self.last_signal = Some(signal);
+                        return Ok(outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One connection, to its end.
+    async fn attempt(&mut self, signals: &mut Signals) -> Result<(Signal, bool), Fatal> {
+        let (index, _) = self.remotes.current();
+        let entry = self.config.connections.get(index);
+        let init = |error: &dyn std::fmt::Display| {
+            tracing::warn!("{error}");
+            Ok((Signal::soft(Kind::Usr1, "init_instance"), false))
+        };
+        let remote = match entry {
+            Some(entry) => {
+                match sockets::resolve(&entry.remote.host, entry.remote.port, entry.remote.family).await {
+                    Ok(found) => found.first().copied(),
+                    Err(error) => {
+                        return init(&format!(
+                            "RESOLVE: Cannot resolve host address: {}: {error}",
+                            entry.remote.host
+                        ));
+                    }
+                }
+            }
+            None => None,
+        };
+        let local = self.config.locals.first().cloned().unwrap_or_default();
+        let protocol = entry.map_or(local.protocol, |entry| entry.remote.protocol);
+        let tcp = protocol.is_tcp();
+        let host = entry.and_then(|entry| entry.local_host.clone()).or(local.host.clone());
+        let port = match entry {
+            Some(entry) => entry.local_port.unwrap_or(0),
+            None => local.port,
+        };
+        let family = remote.unwrap_or(match local.family {
+            model::Family::V6 => SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0),
+            _ => SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0),
+        });
+        let bind = sockets::local_address(host.as_deref(), port, family)
+            .await
+            .map_err(|error| Fatal::new("the address of --local cannot be used", error))?;
+        let options = &self.config.transport;
+        let (socket, remote) = if protocol == model::Protocol::TcpServer {
+            let listener = sockets::tcp_listen(bind, false, options)
+                .map_err(|error| Fatal(format!("Socket bind failed on local address {bind}: {error}")))?;
+            tracing::info!("Listening for incoming TCP connection on {}", sockets::shown(bind));
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, from)) => (sockets::tcp_accepted(stream), Some(from)),
+                    Err(error) => return init(&error),
+                },
+                signal = signals.next() => return Ok((signal, false)),
+            }
+        } else if let (true, Some(remote)) = (tcp, remote) {
+            let limit = entry.map_or(Duration::from_secs(120), |entry| entry.connect_timeout);
+            tokio::select! {
+                socket = sockets::tcp_connect(remote, None, options, limit) => (socket, Some(remote)),
+                signal = signals.next() => return Ok((signal, false)),
+            }
+        } else {
+            (sockets::udp_to(family, Some(bind), options), remote)
+        };
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => return init(&format!("{}: {error}", sockets::protocol_word(family, tcp))),
+        };
+        let word = sockets::protocol_word(family, tcp);
+        tracing::info!("{word} link local (bound): {}", sockets::shown(bind));
+        tracing::info!(
+            "{word} link remote: {}",
+            remote.map_or_else(|| "[AF_UNSPEC]".to_owned(), sockets::shown)
+        );
+        let Some(plane) = &mut self.plane else { return Err(Fatal("the data plane is gone".to_owned())) };
+        let transport = plane
+            .data_plane()
+            .transport_open(SocketSource::Socket(socket))
+            .map_err(|error| Fatal::new("the data plane does not take the socket", error))?;
+        let mut params = session_params::session(
+            &self.config,
+            session_params::link(family, tcp),
+            self.wrappings.get(index).cloned().unwrap_or(Wrapping::None),
+            entry.map_or(MAX_CONTROL_PACKET, |entry| entry.max_packet_size),
+            plane.data_plane().capabilities(),
+        );
+        if let Some(Ifconfig::PointToPoint { local, remote }) = self.config.device.ifconfig {
+            params.options.ifconfig = Some((remote.to_string(), local.to_string()));
+        }
+        let p2p = P2pParams {
+            session: params,
+            tls: self.tls.clone(),
+            peer_info: self.config.scripts.peer_info.clone(),
+            single_session: false,
+        };
+        let credentials = Login::default().next(&self.config)?;
+        let session =
+            Session::p2p(Arc::new(p2p), credentials, remote.is_some(), Box::new(SystemRandom), Now::system())
+                .map_err(|failure| Fatal(failure.to_string()))?;
+        let port = Port::new(transport.port).map_err(|error| Fatal::new("the control port", error))?;
+        let float = entry.is_some_and(|entry| entry.float);
+        let mssfix = entry.map_or(self.config.data.mssfix, |entry| entry.mssfix);
+        let link = Link {
+            config: &self.config,
+            plane,
+            session,
+            port,
+            transport: transport.id,
+            tcp,
+            remote,
+            float,
+            mssfix,
+            peer: None,
+            common_name: String::new(),
+            completed: false,
+            leave_at: None,
+        };
+        link.run(signals).await
+    }
+}
+
+/// A running connection.
+struct Link<'a> {
+    config: &'a Config,
+    plane: &'a mut Plane,
+    session: Session,
+    port: Port,
+    transport: TransportId,
+    tcp: bool,
+    /// `None` until the first peer has proved itself.
+    remote: Option<SocketAddr>,
+    float: bool,
+    mssfix: model::MssFix,
+    peer: Option<PeerId>,
+    common_name: String,
+    completed: bool,
+    leave_at: Option<(Instant, Signal)>,
+}
+
+impl Link<'_> {
+    async fn run(mut self, signals: &mut Signals) -> Result<(Signal, bool), Fatal> {
+        let result = self.serve(signals).await;
+        self.session.close(Now::system());
+        self.flush();
+        if let Some(peer) = self.peer {
+            // It may be gone already.
+            let _ = self.plane.data_plane().peer_del(peer);
+        }
+        result.map(|signal| (signal, self.completed))
+    }
+
+    fn flush(&mut self) {
+        while let Some(packet) = self.session.poll_transmit() {
+            let Some(remote) = self.remote else { continue };
+            if let Err(error) = self.port.send(&packet, remote, None) {
+                tracing::debug!("write: {error}");
+            }
+        }
+    }
+
+    async fn serve(&mut self, signals: &mut Signals) -> Result<Signal, Fatal> {
+        let mut buf = vec![0; 4096];
+        loop {
+            while let Some(event) = self.session.poll_event() {
+                if let Some(signal) = self.on_event(event).await? {
+                    return Ok(signal);
+                }
+            }
+            self.flush();
+            let now = Instant::now();
+            if let Some((at, signal)) = &self.leave_at
+                && (*at <= now || self.session.is_quiet())
+            {
+                return Ok(signal.clone());
+            }
+            let leave = self.leave_at.as_ref().map(|(at, _)| *at);
+            let deadline = self
+                .session
+                .poll_timeout()
+                .map(|(at, _)| at)
+                .into_iter()
+                .chain(leave)
+                .min()
+                .unwrap_or(now + Duration::from_secs(3600));
+            tokio::select! {
+                received = self.port.recv(&mut buf) => match received {
+                    Ok(received) => {
+                        let packet = buf.get(..received.len).unwrap_or_default();
+                        self.on_packet(packet, received.from);
+                    }
+                    Err(error) if self.tcp => {
+                        tracing::info!("Connection reset, restarting [{error}]");
+                        return Ok(Signal::soft(Kind::Usr1, "connection-reset"));
+                    }
+                    Err(error) => tracing::info!("read: {error}"),
+                },
+                () = tokio::time::sleep_until(deadline.into()) => self.session.handle_timeout(Now::system()),
+                event = self.plane.events.recv() => {
+                    if let Some(signal) = self.on_data_plane(event.unwrap_or(dco::Event::DataPlaneGone))? {
+                        return Ok(signal);
+                    }
+                }
+                signal = signals.next() => {
+                    if signal.kind == Kind::Usr2 || (signal.kind.is_exit() && self.leave_at.is_some()) {
+                        continue;
+                    }
+                    let notify = self.config.timers.explicit_exit_notify.filter(|count| *count > 0);
+                    match notify {
+                        Some(count) if signal.kind.is_exit() && !self.tcp && self.session.exit(Now::system()) => {
+                            tracing::info!("{} received, sending exit notification to peer", signal.kind.name());
+                            let after = Instant::now() + Duration::from_secs(count.into());
+                            let signal = Signal { soft: Some("exit-with-notification".into()), ..signal };
+                            self.leave_at = Some((after, signal));
+                        }
+                        _ => return Ok(signal),
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_packet(&mut self, packet: &[u8], from: SocketAddr) {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let known = self.remote.map(|remote| SocketAddr::new(remote.ip().to_canonical(), remote.port()));
+        // Another address may only begin where none is known, or with `float` while nothing is established; later the
+        // data plane tells where the peer is, by authenticated packets.
+        let may_begin = self.float && !self.completed;
+        if !self.tcp && known.is_some_and(|known| known != from) && !may_begin {
+            tracing::debug!("Incoming packet rejected from {}", sockets::shown(from));
+            return;
+        }
+        if self.session.handle_packet(Now::system(), packet).is_ok() && known != Some(from) {
+            tracing::info!("TLS: Initial packet from {}", sockets::shown(from));
+            self.remote = Some(from);
+        }
+    }
+
+    async fn on_event(&mut self, event: Event) -> Result<Option<Signal>, Fatal> {
+        match event {
+            Event::PeerConnected { chain, tls, .. } => {
+                if let Some(chain) = &chain {
+                    for (depth, certificate) in chain.certificates.iter().enumerate().rev() {
+                        tracing::info!("VERIFY OK: depth={depth}, {}", certificate.subject);
+                    }
+                    self.common_name = chain.common_name().to_owned();
+                }
+                tracing::info!("Control Channel: {}, cipher {}, group {}", tls.version, tls.suite, tls.group);
+                let remote = self.remote.map(sockets::shown).unwrap_or_default();
+                tracing::info!("[{}] Peer Connection Initiated with {remote}", self.common_name);
+            }
+            Event::InstallKey { slot: place, key } => {
+                if let Some(signal) = self.ensure_peer() {
+                    return Ok(Some(signal));
+                }
+                if let (Some(peer), Some(key)) = (self.peer, key_config(&key)) {
+                    let result = self.plane.data_plane().key_new(peer, slot(place), &key);
+                    return self.key_result(result);
+                }
+            }
+            Event::UseKey { .. } => {
+                if let Some(peer) = self.peer {
+                    let result = self.plane.data_plane().key_swap(peer);
+                    return self.key_result(result);
+                }
+            }
+            Event::DropKey { slot: place } => {
+                if let Some(peer) = self.peer {
+                    let result = self.plane.data_plane().key_del(peer, slot(place));
+                    return self.key_result(result);
+                }
+            }
+            Event::Established(negotiated) => {
+                let id = self.peer.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                tracing::info!("Data Channel: cipher '{}', peer-id: {id}", negotiated.cipher.name());
+                if !self.completed {
+                    self.completed = true;
+                    let line = if self.plane.add_routes().await {
+                        "Initialization Sequence Completed"
+                    } else {
+                        "Initialization Sequence Completed With Errors"
+                    };
+                    tracing::info!("{line}");
+                    sd_notify::status(line);
+                }
+            }
+            Event::Exit => {
+                tracing::info!("CC-EEN exit message received by peer");
+                return Ok(Some(Signal::soft(Kind::Usr1, "remote-exit")));
+            }
+            Event::Failed(failure) => {
+                match failure.kind {
+                    FailureKind::HandWindow | FailureKind::Tls => {
+                        tracing::warn!("TLS Error: {failure}");
+                        tracing::info!("TLS Error: TLS handshake failed");
+                    }
+                    _ => tracing::warn!("{failure}"),
+                }
+                return Ok(Some(Signal::soft(Kind::Usr1, "tls-error")));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn key_result(&self, result: dco::Result<()>) -> Result<Option<Signal>, Fatal> {
+        match result {
+            Ok(()) => Ok(None),
+            Err(error) if error.kind() == dco::ErrorKind::NoSuchPeer => {
+                Ok(Some(Signal::soft(Kind::Usr1, "ping-restart")))
+            }
+            Err(error) => Err(Fatal::new("the data plane does not take the key", error)),
+        }
+    }
+
+    /// The data plane has a peer of the negotiated id; a peer that started anew may have another one than before.
+    fn ensure_peer(&mut self) -> Option<Signal> {
+        let negotiated = self.session.negotiated()?;
+        let id = peer_id(&negotiated);
+        if self.peer == Some(id) {
+            return None;
+        }
+        if let Some(former) = self.peer.take() {
+            let _ = self.plane.data_plane().peer_del(former);
+        }
+        let remote = self.remote?;
+        let peer = PeerConfig {
+            id,
+            tx_id: None,
+            transport: self.transport,
+            remote: (!self.tcp).then_some(remote),
+            local: None,
+            vpn: VpnAddrs::default(),
+            framing: framing(self.config.data.compression),
+        };
+        let outside = outside(remote, self.tcp, negotiated.format);
+        let update = peer_update(&self.config.timers, self.mssfix, self.config.device.mtu, outside);
+        debug_assert!(negotiated.format != DataFormat::V1 || negotiated.peer_id.is_none());
+        let plane = self.plane.data_plane();
+        match plane.peer_new(&peer).and_then(|()| plane.peer_set(id, &update)) {
+            Ok(()) => {
+                self.peer = Some(id);
+                None
+            }
+            Err(error) => {
+                tracing::error!("the data plane does not take the peer: {error}");
+                Some(Signal::soft(Kind::Usr1, "init_instance"))
+            }
+        }
+    }
+
+    fn on_data_plane(&mut self, event: dco::Event) -> Result<Option<Signal>, Fatal> {
+        match event {
+            dco::Event::PeerDeleted { peer, reason: DelReason::Expired } if Some(peer) == self.peer => {
+                self.peer = None;
+                let cn = &self.common_name;
+                if self.config.timers.ping_restart.is_none() {
+                    tracing::info!("[{cn}] Inactivity timeout (--ping-exit), exiting");
+                    return Ok(Some(Signal::soft(Kind::Term, "ping-exit")));
+                }
+                tracing::info!("[{cn}] Inactivity timeout (--ping-restart), restarting");
+                Ok(Some(Signal::soft(Kind::Usr1, "ping-restart")))
+            }
+            dco::Event::PeerDeleted { peer, reason } if Some(peer) == self.peer => match reason {
+                DelReason::TransportError | DelReason::TransportDisconnect => {
+                    self.peer = None;
+                    Ok(Some(Signal::soft(Kind::Usr1, "connection-reset")))
+                }
+                _ => Ok(None),
+            },
+            dco::Event::KeySwap { peer, .. } if Some(peer) == self.peer => {
+                self.session.renegotiate(Now::system());
+                Ok(None)
+            }
+            dco::Event::PeerFloat { peer, remote } if Some(peer) == self.peer => {
+                tracing::info!("the peer is now at {}", sockets::shown(remote));
+                self.remote = Some(remote);
+                Ok(None)
+            }
+            dco::Event::PeerExit { peer } if Some(peer) == self.peer => {
+                Ok(Some(Signal::soft(Kind::Usr1, "remote-exit")))
+            }
+            dco::Event::DataPlaneGone => {
+                Err(Fatal("the data plane is gone: its process or device was removed".to_owned()))
+            }
+            _ => Ok(None),
+        }
+    }
+}
