@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use ovpn_config::model::ClientOptions;
+use ovpn_config::model::{ClientOptions, Timers};
 
 use super::names;
 
@@ -39,13 +39,30 @@ pub(crate) fn merge(earlier: ClientOptions, later: ClientOptions) -> ClientOptio
     merged.iroutes_ipv6.extend(later.iroutes_ipv6);
     merged.ifconfig_push = later.ifconfig_push.or(merged.ifconfig_push);
     merged.ifconfig_ipv6_push = later.ifconfig_ipv6_push.or(merged.ifconfig_ipv6_push);
-    merged.timers = later.timers.or(merged.timers);
+    merged.timers = match (merged.timers, later.timers) {
+        (Some(earlier), Some(later)) => Some(timers(&earlier, Some(&later))),
+        (earlier, later) => later.or(earlier),
+    };
     merged.data_ciphers = later.data_ciphers.or(merged.data_ciphers);
     merged.cipher_fallback = later.cipher_fallback.or(merged.cipher_fallback);
     merged.max_routes = later.max_routes.or(merged.max_routes);
     merged.override_username = later.override_username.or(merged.override_username);
     merged.compression = later.compression.or(merged.compression);
     merged
+}
+
+/// The timers of a client: those of the server where it has none of its own.
+pub(crate) fn timers(server: &Timers, own: Option<&Timers>) -> Timers {
+    let mut timers = server.clone();
+    let Some(own) = own else { return timers };
+    timers.ping = own.ping.or(timers.ping);
+    // Restart and exit exclude each other.
+    if own.ping_restart.is_some() || own.ping_exit.is_some() {
+        (timers.ping_restart, timers.ping_exit) = (own.ping_restart, own.ping_exit);
+    }
+    timers.inactive = own.inactive.or(timers.inactive);
+    timers.session_timeout = own.session_timeout.or(timers.session_timeout);
+    timers
 }
 
 #[cfg(test)]
@@ -87,5 +104,20 @@ mod tests {
         let merged = merge(earlier, later);
         assert_eq!(texts(&merged), ["echo hello"]);
         assert!(merged.push_reset);
+    }
+
+    #[test]
+    fn a_client_has_the_servers_timers_but_for_its_own() {
+        let seconds = |n| Some(std::time::Duration::from_secs(n));
+        let server = Timers { ping: seconds(10), ping_restart: seconds(120), ..Timers::default() };
+        let own = Timers { session_timeout: seconds(60), ping: seconds(5), ..Timers::default() };
+        let both = timers(&server, Some(&own));
+        assert_eq!(
+            (both.ping, both.ping_restart, both.session_timeout),
+            (seconds(5), seconds(120), seconds(60))
+        );
+        let own = Timers { ping_exit: seconds(30), ..Timers::default() };
+        let both = timers(&server, Some(&own));
+        assert_eq!((both.ping_restart, both.ping_exit), (None, seconds(30)));
     }
 }

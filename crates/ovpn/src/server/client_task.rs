@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use super::client_environment as variables;
+use super::client_options::timers;
 use super::connect_task::{Configured, ConnectTask};
 use super::login::{Candidate, Identity};
 use super::login_task::{Decision, LoginTask};
@@ -75,7 +76,8 @@ pub(crate) struct ClientTask {
     session: Session,
     span: tracing::Span,
     jobs: JoinSet<Done>,
-    pending: (mpsc::UnboundedSender<(AuthId, Pending)>, mpsc::UnboundedReceiver<(AuthId, Pending)>),
+    pending: mpsc::UnboundedReceiver<(AuthId, Pending)>,
+    pending_sender: mpsc::UnboundedSender<(AuthId, Pending)>,
     environment: Environment,
     identity: Option<Identity>,
     /// With `auth-gen-token`: its tokens, once it has logged in.
@@ -124,13 +126,15 @@ impl ClientTask {
     fn new(base: Newcomer, session: Session, span: tracing::Span) -> Self {
         let mut environment = base.shared.environment.clone();
         variables::set_remote(&mut environment, base.remote, false);
+        let (pending_sender, pending) = mpsc::unbounded_channel();
         Self {
             environment,
             base,
             session,
             span,
             jobs: JoinSet::new(),
-            pending: mpsc::unbounded_channel(),
+            pending,
+            pending_sender,
             identity: None,
             series: None,
             check: None,
@@ -195,7 +199,7 @@ impl ClientTask {
                 Ok(Done::Connect(configured)) => self.on_configured(configured),
                 Err(error) => Some(format!("internal error: {error}")),
             },
-            Some((id, pending)) = self.pending.1.recv() => {
+            Some((id, pending)) = self.pending.recv() => {
                 let info = Some(pending.extra).filter(|extra| !extra.is_empty());
                 self.session.auth_pending(Now::system(), id, &PendingAuth { timeout: pending.timeout, info });
                 None
@@ -386,7 +390,7 @@ impl ClientTask {
             series: self.series.filter(|_| !reconnects),
             environment,
             check: self.check.clone(),
-            pending: self.pending.0.clone(),
+            pending: self.pending_sender.clone(),
             now: unix_now(),
         };
         let span = self.span.clone();
@@ -524,7 +528,7 @@ impl ClientTask {
         let (config, plane) = (&shared.config, &shared.data_plane);
         let configured = self.configured.as_ref()?;
         let assignment = &configured.assignment;
-        let timers = configured.options.timers.as_ref().unwrap_or(&config.timers);
+        let timers = timers(&config.timers, configured.options.timers.as_ref());
         let addresses = Addresses { v4: assignment.v4, v6: assignment.v6 };
         shared.registry().identify(self.base.id, |facts| {
             facts.cipher = Some(negotiated.cipher.name().to_owned());
@@ -541,7 +545,7 @@ impl ClientTask {
                 framing: framing(configured.options.compression.unwrap_or(config.data.compression)),
             };
             let outside = outside(self.base.remote, self.base.tcp, negotiated.format);
-            let update = peer_update(timers, config.data.mssfix, config.device.mtu, outside);
+            let update = peer_update(&timers, config.data.mssfix, config.device.mtu, outside);
             let id = self.base.peer;
             if let Err(error) = plane.peer_new(&peer).and_then(|()| plane.peer_set(id, &update)) {
                 return Some(format!("the data plane does not take the client: {error}"));
@@ -559,7 +563,6 @@ impl ClientTask {
                 shared.add_iroute(*net, self.base.peer, assignment);
             }
         }
-        let timers = timers.clone();
         self.set_limits(&timers);
         None
     }

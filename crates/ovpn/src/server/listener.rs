@@ -11,6 +11,7 @@ use ovpn_dco::{SocketSource, TransportId};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client_task::{ClientTask, Newcomer};
+use super::port_share::{self, Sniff};
 use super::registry::Packet;
 use super::shared::{Shared, unix_now};
 use crate::outcome::Fatal;
@@ -182,6 +183,22 @@ pub(crate) async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener, endpoi
 
 /// A TCP connection: its first packet must be a client's reset, within the hand window.
 async fn connection(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr, endpoint: Arc<Endpoint>) {
+    if let Some(share) = &shared.config.server.port_share {
+        match port_share::judge(&stream, shared.config.timers.hand_window).await {
+            Ok(Sniff::Openvpn) => {}
+            Ok(_) => {
+                tracing::debug!("{remote}: not OpenVPN, handed to {}:{}", share.host, share.port);
+                if let Err(error) = port_share::hand_over(stream, remote, share).await {
+                    tracing::info!("{remote}: port-share {}:{}: {error}", share.host, share.port);
+                }
+                return;
+            }
+            Err(error) => {
+                tracing::info!("{remote}: connection closed: {error}");
+                return;
+            }
+        }
+    }
     let opened = sockets::tcp_accepted(stream)
         .map_err(|error| error.to_string())
         .and_then(|socket| {

@@ -24,6 +24,7 @@ mod login_task;
 mod names;
 mod password_script;
 mod pool;
+mod port_share;
 mod push_list;
 mod registry;
 mod routing_table;
