@@ -116,14 +116,36 @@ impl hkdf::KeyType for Length {
 mod tests {
     use super::*;
 
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    }
+
+    /// Answers of OpenVPN's own unit tests; the secret is the PRK of RFC 5869, appendix A.1.
     #[test]
-    fn the_length_is_part_of_the_label() {
-        let secret: [u8; 32] = std::array::from_fn(|index| index as u8 + 1);
-        let mut long = [0; 32];
-        let mut short = [0; 16];
-        expand_label(&secret, b"data_key", &mut long);
-        expand_label(&secret, b"data_key", &mut short);
-        assert_ne!(long[..16], short);
+    fn labels_expand_as_published() {
+        let secret = hex("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5");
+        let expanded = |length| {
+            let mut out = vec![0; length];
+            expand_label(secret.as_slice().try_into().unwrap(), b"unit test", &mut out);
+            out
+        };
+        assert_eq!(expanded(27), hex("875a8eec18556380b8d933ed323c2df8e8eccf4972e683f06a83ac"));
+        assert_eq!(expanded(16), hex("185eaa1c7f228ab8eb29773214d92046"));
+    }
+
+    /// The AES-192 key and IV of a secret, as published in both upstream test suites.
+    #[test]
+    fn keys_are_derived_as_published() {
+        let mut secret = [0; SECRET_LEN];
+        secret[..2].copy_from_slice(&[19, 12]);
+        let key = EpochSecret::first(&secret).unwrap().key(Cipher::Aes192Gcm).unwrap();
+        assert_eq!(key.nonce(0)[..], hex("86890aabf032cb59f4cfa34e"));
+        let published = hex("ed8533db1c28ace418e9006ab29c17417d60ebe6cd90bf0a");
+        let expected = AeadKey::new(Cipher::Aes192Gcm, &published).unwrap();
+        let (mut tag, mut expected_tag) = ([0; 16], [0; 16]);
+        key.aead.seal([1; 12], &[], &[], &mut [], &mut tag).unwrap();
+        expected.seal([1; 12], &[], &[], &mut [], &mut expected_tag).unwrap();
+        assert_eq!(tag, expected_tag);
     }
 
     #[test]
