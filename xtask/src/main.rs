@@ -18,7 +18,7 @@ const HELP: &str = "\
 usage: cargo xtask TASK
 
   demo              build, then show a tunnel between two network namespaces
-  test [STEP…]      run every check and test that CI runs; STEP picks some: fmt clippy doc deny unit netns
+  test [STEP…]      run every check and test that CI runs; STEP picks some: fmt clippy doc deny crates program kernel
   bench [ARG…]      run the tunnel benchmark with our release build against the peers that are installed
   stock             fetch the stock OpenVPN releases that the interoperability tests talk to
   install [PREFIX]  build and install the program, its links and service units (default prefix /usr/local)

@@ -4,19 +4,31 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::run::{cargo, has, is_root, run};
+use crate::run::{cargo, has, is_root, root, run};
 use crate::{stock, tools};
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: &[Step] =
-    &[("fmt", fmt), ("clippy", clippy), ("doc", doc), ("deny", deny), ("unit", unit), ("netns", netns)];
+const STEPS: &[Step] = &[
+    ("fmt", fmt),
+    ("clippy", clippy),
+    ("doc", doc),
+    ("deny", deny),
+    ("crates", crates),
+    ("program", program),
+    ("kernel", kernel),
+];
 
 /// Runs the named steps, or all.
 pub(crate) fn test(wanted: &[String]) -> Result<()> {
     if let Some(unknown) = wanted.iter().find(|name| STEPS.iter().all(|(step, _)| step != name)) {
         let known: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
         bail!("no step is called '{unknown}'; there are: {}", known.join(" "));
+    }
+    if !is_root() {
+        bail!(
+            "the tests make network namespaces and devices: run `sudo -E env \"PATH=$PATH\" cargo xtask test`"
+        );
     }
     tools::ensure(tools::DEMO)?;
     tools::ensure(tools::TEST)?;
@@ -54,18 +66,28 @@ fn deny() -> Result<()> {
     run(cargo().args(["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))
 }
 
-/// Tests that need no privilege: everything but the binary's namespace tests.
-fn unit() -> Result<()> {
-    run(cargo().args(["test", "--quiet", "--workspace", "--all-features"]))
+/// Tests of the library crates; those that open devices make them in namespaces of their own.
+fn crates() -> Result<()> {
+    run(cargo().args(["test", "--quiet", "--workspace", "--exclude", "ovpn", "--all-features"]))
 }
 
-/// Tests in network namespaces, with stock peers; marked `#[ignore]` because they need root.
-fn netns() -> Result<()> {
-    if !is_root() {
-        bail!("the namespace tests need root: run `sudo -E cargo xtask test netns`");
-    }
-    let dir = stock::fetch()?;
+/// Tests of the program: in network namespaces, on its own and with stock peers, one after the other.
+fn program() -> Result<()> {
     run(cargo()
-        .args(["test", "--workspace", "--all-features", "--", "--ignored", "--test-threads=1"])
-        .env("OVPN_STOCK_DIR", dir))
+        .args(["test", "--package", "ovpn", "--all-features", "--", "--test-threads=1"])
+        .env("OVPN_STOCK_DIR", stock::fetch()?))
+}
+
+/// The drivers for the kernel's modules, in a guest whose kernel has them.
+fn kernel() -> Result<()> {
+    let lab = "../shared/kernel-lab/lab";
+    if !root().join(lab).is_file() {
+        bail!("{lab} is not there: the kernel lab lies beside the repository");
+    }
+    run(cargo().args(["test", "--package", "ovpn-kernel", "--all-features", "--test", "lab", "--"]).args([
+        "--ignored",
+        "--exact",
+        "in_the_lab",
+        "--nocapture",
+    ]))
 }
