@@ -513,7 +513,8 @@ const MAX_RECORD: usize = 5 + 16_384 + 2048;
 
 /// One TLS session.
 pub(crate) struct Tls {
-    connection: Connection,
+    /// Boxed, so that states of a key are cheap to hand on.
+    connection: Box<Connection>,
     peer: Arc<PeerVerifier>,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
@@ -528,7 +529,7 @@ impl fmt::Debug for Tls {
 impl Tls {
     fn new(mut connection: Connection, peer: Arc<PeerVerifier>) -> Self {
         connection.set_buffer_limit(None);
-        Self { connection, peer, incoming: Vec::new(), outgoing: Vec::new() }
+        Self { connection: Box::new(connection), peer, incoming: Vec::new(), outgoing: Vec::new() }
     }
 
     /// Takes the next bytes of the stream, and returns the plaintext of each complete record that held one.

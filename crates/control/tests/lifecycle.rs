@@ -27,21 +27,12 @@ fn count(events: &[Event], matches: impl Fn(&Event) -> bool) -> usize {
     events.iter().filter(|event| matches(event)).count()
 }
 
-/// Replaces the client by a new one on the same address, as after a crash.
-fn restart_client(world: &mut World) {
-    let random = Box::new(world.dice.random());
-    world.client = Session::client(Arc::clone(&world.client_params), None, random, world.now).unwrap();
-    world.client_events.clear();
-    world.client_slots = common::Slots::default();
-    world.drain();
-}
-
 #[test]
 fn a_client_restarts_on_its_address() {
     let mut world = up(fair(1));
     world.run_until(Duration::from_secs(5), |_| false);
     world.server_events.clear();
-    restart_client(&mut world);
+    world.restart_client();
     let back = world.run_until(Duration::from_secs(3), World::established);
     assert!(back, "at once, not after 30 s: {:?} {:?}", world.client_events, world.server_events);
     let again =
@@ -66,7 +57,7 @@ fn a_stranger_on_the_address_changes_nothing() {
     let mut world = up(fair(1));
     world.server_events.clear();
     world.policy.login = |_| Err(Reject::with_reason("no"));
-    restart_client(&mut world);
+    world.restart_client();
     world.run_until(Duration::from_secs(30), |_| false);
     let refused = |event: &Event| matches!(event, Event::AuthFailed(_));
     assert_eq!(count(&world.client_events, refused), 1);
@@ -79,7 +70,7 @@ fn single_session_refuses_newcomers() {
     let mut server = pki::server(Wrapping::None);
     server.single_session = true;
     let mut world = up(World::new(1, Weather::FAIR, pki::client(Wrapping::None), server));
-    restart_client(&mut world);
+    world.restart_client();
     assert!(!world.run_until(Duration::from_secs(20), World::established));
     assert!(world.drops.contains(&(To::Server, ovpn_control::DropReason::ResetRefused)));
 }
@@ -187,7 +178,7 @@ fn another_certificate_in_a_renegotiation_is_refused() {
     // the first one's place by restarting: that is a new login with its own certificate.
     world.client_params = Arc::new(other);
     world.server_events.clear();
-    restart_client(&mut world);
+    world.restart_client();
     assert!(world.run_until(Duration::from_secs(3), World::established));
     let name = world.server_events.iter().find_map(|event| match event {
         Event::AuthRequest(request) => request.chain.as_ref().map(|chain| chain.common_name().to_owned()),

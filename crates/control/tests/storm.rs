@@ -118,3 +118,32 @@ fn tampering() {
         world.run_until(Duration::from_secs(100), |_| false);
     }
 }
+
+/// A client that crashes and comes back on its address, again and again, in bad weather: it always gets in, and the
+/// data keys meet.
+#[test]
+fn crashes_in_the_storm() {
+    for seed in 0..seeds() / 3 {
+        let mut world = world(seed + 10_000);
+        for life in 0..4 {
+            let up = world.run_until(Duration::from_secs(600), World::established);
+            assert!(
+                up && world.client_slots.reaches(&world.server_slots),
+                "seed {seed}, life {life}, {:?}: {:?} {:?}",
+                world.weather,
+                world.client_events,
+                world.server_events
+            );
+            // Sometimes in the middle of a renegotiation.
+            if life % 2 == 1 {
+                let now = world.now;
+                world.client.renegotiate(now);
+                world.drain();
+            }
+            let pause = Duration::from_millis(world.dice.below(5000));
+            world.run_until(pause, |_| false);
+            world.restart_client();
+            world.server_events.clear();
+        }
+    }
+}

@@ -412,6 +412,15 @@ impl World {
         true
     }
 
+    /// Replaces the client by a new one on the same address, as after a crash.
+    pub fn restart_client(&mut self) {
+        let random = Box::new(self.dice.random());
+        self.client = Session::client(Arc::clone(&self.client_params), None, random, self.now).unwrap();
+        self.client_events.clear();
+        self.client_slots = Slots::default();
+        self.drain();
+    }
+
     pub fn established(&self) -> bool {
         let up = |events: &[Event]| events.iter().any(|event| matches!(event, Event::Established(_)));
         up(&self.client_events) && up(&self.server_events)
