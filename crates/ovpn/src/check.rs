@@ -23,6 +23,7 @@ use ovpn_config::model::{DataPlane, Local, Protocol, Role, TlsRole, TlsVersion};
 use ovpn_config::{Class, Config, Diagnostic, Feature, Loaded, Wanted, features_wanted, load_command_line};
 use serde::Serialize;
 
+use crate::check_files;
 use crate::config_files::Files;
 
 const HELP: &str = "Says what a configuration would do, and starts nothing.
@@ -56,7 +57,10 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
         eprint!("ovpn check: name a configuration file\n\n{HELP}");
         return ExitCode::from(2);
     };
-    let loaded = load_command_line(&rest, &Files);
+    let mut loaded = load_command_line(&rest, &Files);
+    if !loaded.refused() {
+        loaded.diagnostics.extend(check_files::look(&loaded.config, crate::pki::now()));
+    }
     let report = Report::new(name, &loaded, kernel_driver());
     let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

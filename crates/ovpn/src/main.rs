@@ -13,7 +13,7 @@
 //! | `management` | the management interface |
 //! | `engine_process` | the userspace data plane as a process of its own |
 //! | `cli` | the test bed `ovpn-cli` |
-//! | `check` | what a configuration would do |
+//! | `check`, `check_files` | what a configuration would do |
 //! | `init`, `profile`, `pki`, `atomic_file` | the authority, the server's configuration, profiles for clients |
 //! | `help` | options explained, completions, the manual page |
 //! | `genkey` | options that make or print something and exit |
@@ -21,6 +21,7 @@
 
 mod atomic_file;
 mod check;
+mod check_files;
 mod cli;
 mod client;
 mod command_line;
