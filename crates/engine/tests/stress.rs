@@ -1,0 +1,432 @@
+//! Two engines under load: what rekeying, many flows, bad input and many peers must not do to the traffic.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use ovpn_dco::{
+    CipherAlg, DataFormat, DataPlane, Framing, KeyConfig, KeyDirection, KeyId, KeySlot, Mode, PeerConfig,
+    PeerId, PeerStats, SocketSource, Transport, VpnAddrs,
+};
+use ovpn_engine::drop_reason::DropReason;
+use ovpn_engine::{Engine, EngineConfig, Workers};
+use ovpn_testkit::{Netns, Pair, Running, wait_for};
+
+const REKEYS: u8 = 60;
+/// Room in the device for what comes while the processors do other things, packets.
+const LONG_QUEUE: u32 = 20_000;
+const SENDER: u8 = 0;
+const RECEIVER: u8 = 1;
+
+/// Reasons that only a key, or the order of packets, can cause.
+const KEYS_FAULT: [DropReason; 7] = [
+    DropReason::UnknownKey,
+    DropReason::NotAuthentic,
+    DropReason::NoKey,
+    DropReason::KeyExhausted,
+    DropReason::KeyWornOut,
+    DropReason::Replayed,
+    DropReason::ReplayTooOld,
+];
+
+struct End {
+    engine: Engine,
+    _transport: Transport,
+}
+
+/// A point-to-point tunnel: 10.8.0.1 on the left, 10.8.0.2 on the right.
+fn tunnel(pair: &Pair, workers: Workers, queue: u32) -> anyhow::Result<[End; 2]> {
+    let end = |ns: &Netns, number: u8| -> anyhow::Result<End> {
+        let config = EngineConfig { workers, ..EngineConfig::new("tun0", Mode::P2p) };
+        let engine = ns.enter(|| Engine::open(config))??;
+        let socket = ns.enter(|| UdpSocket::bind((format!("10.10.1.{number}"), 1194)))??;
+        let transport = engine.transport_open(SocketSource::Socket(socket.into()))?;
+        let remote = format!("10.10.1.{}:1194", 3 - number).parse()?;
+        engine.peer_new(&peer(1, &transport, Some(remote), VpnAddrs::default()))?;
+        engine.key_new(id(1), KeySlot::Primary, &key(0, number - 1))?;
+        ns.ip(&format!("addr add 10.8.0.{number}/24 dev tun0"))?;
+        ns.ip(&format!("link set tun0 txqueuelen {queue} up"))?;
+        Ok(End { engine, _transport: transport })
+    };
+    Ok([end(&pair.left, 1)?, end(&pair.right, 2)?])
+}
+
+fn id(number: u32) -> PeerId {
+    PeerId::new(number).unwrap()
+}
+
+fn peer(number: u32, transport: &Transport, remote: Option<SocketAddr>, vpn: VpnAddrs) -> PeerConfig {
+    let (id, transport) = (id(number), transport.id);
+    PeerConfig { id, tx_id: None, transport, remote, local: None, vpn, framing: Framing::None }
+}
+
+/// The `n`-th key as one side sees it; its id goes 0, 1 … 7, 1 … as in a session.
+fn key(n: u8, side: u8) -> KeyConfig {
+    let direction = |which: u8| KeyDirection {
+        cipher_key: (0..32).map(|at: u8| at.wrapping_mul(7) ^ n ^ (which << 7)).collect(),
+        nonce_tail: [n ^ which; 8],
+    };
+    let key_id = KeyId::new(if n == 0 { 0 } else { (n - 1) % 7 + 1 }).unwrap();
+    KeyConfig {
+        key_id,
+        cipher: CipherAlg::AesGcm,
+        format: DataFormat::V2,
+        key_len: 32,
+        encrypt: direction(side),
+        decrypt: direction(1 - side),
+    }
+}
+
+/// The whole of a rekeying, [`REKEYS`] times: new, swap; the old key is deleted one period later. A packet that was
+/// longer on its way than that is lost, whatever the engine does.
+fn rekey(ends: &[End; 2], period: Duration) -> anyhow::Result<()> {
+    for n in 1..=REKEYS {
+        for (end, side) in ends.iter().zip([SENDER, RECEIVER]) {
+            end.engine.key_new(id(1), KeySlot::Secondary, &key(n, side))?;
+        }
+        for end in ends {
+            end.engine.key_swap(id(1))?;
+        }
+        std::thread::sleep(period);
+        for end in ends {
+            ensure!(end.engine.key_get(id(1), KeySlot::Primary)?.key_id == key(n, 0).key_id);
+            end.engine.key_del(id(1), KeySlot::Secondary)?;
+        }
+    }
+    Ok(())
+}
+
+fn drops(engine: &Engine, reasons: &[DropReason]) -> u64 {
+    engine.drops().iter().filter(|(reason, _)| reasons.contains(reason)).map(|(_, count)| count).sum()
+}
+
+/// One direction of numbered datagrams, many flows.
+struct Flows {
+    pairs: Vec<(UdpSocket, UdpSocket)>,
+}
+
+/// What became of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    sent: u64,
+    received: u64,
+    reordered: u64,
+}
+
+impl Flows {
+    fn new(from: (&Netns, &str), to: (&Netns, &str), count: u16) -> anyhow::Result<Self> {
+        let mut pairs = Vec::new();
+        for flow in 0..count {
+            let receiver = to.0.enter(|| UdpSocket::bind((to.1, 9000 + flow)))??;
+            receiver.set_read_timeout(Some(Duration::from_millis(500)))?;
+            let sender = from.0.enter(|| UdpSocket::bind((from.1, 20_000 + flow)))??;
+            sender.connect((to.1, 9000 + flow))?;
+            pairs.push((sender, receiver));
+        }
+        Ok(Self { pairs })
+    }
+
+    /// Sends `burst` datagrams on every flow each `pause` until `stop`, and says what arrived.
+    fn run(&self, burst: usize, pause: Duration, stop: &AtomicBool) -> Outcome {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let receivers: Vec<_> = self
+                .pairs
+                .iter()
+                .map(|(_, receiver)| {
+                    let done = &done;
+                    scope.spawn(move || {
+                        let (mut received, mut reordered, mut expected) = (0u64, 0u64, 0u64);
+                        let mut buffer = [0; 2048];
+                        loop {
+                            match receiver.recv(&mut buffer) {
+                                Ok(len) => {
+                                    let number = u64::from_be_bytes(buffer[..8].try_into().unwrap());
+                                    assert_eq!(len, 8 + (number % 1000) as usize);
+                                    reordered += u64::from(number < expected);
+                                    expected = number + 1;
+                                    received += 1;
+                                }
+                                Err(_) if done.load(Ordering::Acquire) => return (received, reordered),
+                                Err(_) => {}
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let mut next = 0u64;
+            let mut outcome = Outcome::default();
+            let begin = Instant::now();
+            let mut turn = 0u32;
+            while !stop.load(Ordering::Acquire) {
+                for _ in 0..burst {
+                    let mut packet = vec![0; 8 + (next % 1000) as usize];
+                    packet[..8].copy_from_slice(&next.to_be_bytes());
+                    for (sender, _) in &self.pairs {
+                        sender.send(&packet).unwrap();
+                        outcome.sent += 1;
+                    }
+                    next += 1;
+                }
+                turn += 1;
+                std::thread::sleep((begin + pause * turn).saturating_duration_since(Instant::now()));
+            }
+            done.store(true, Ordering::Release);
+            for receiver in receivers {
+                let (received, reordered) = receiver.join().unwrap();
+                outcome.received += received;
+                outcome.reordered += reordered;
+            }
+            outcome
+        })
+    }
+}
+
+/// Datagrams both ways at a rate that this tunnel carries without loss: none is lost, none overtakes another.
+#[test]
+fn rekeying_loses_no_packet() -> anyhow::Result<()> {
+    let pair = Pair::new("rekey")?;
+    let ends = tunnel(&pair, Workers::Auto, LONG_QUEUE)?;
+    let there = Flows::new((&pair.left, "10.8.0.1"), (&pair.right, "10.8.0.2"), 8)?;
+    let back = Flows::new((&pair.right, "10.8.0.2"), (&pair.left, "10.8.0.1"), 8)?;
+    let stop = AtomicBool::new(false);
+    let (one, other) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| there.run(1, Duration::from_millis(10), &stop));
+        let other = scope.spawn(|| back.run(1, Duration::from_millis(10), &stop));
+        let result = rekey(&ends, Duration::from_millis(250));
+        stop.store(true, Ordering::Release);
+        result.map(|()| (one.join().unwrap(), other.join().unwrap()))
+    })?;
+    for outcome in [one, other] {
+        ensure!(outcome.sent > 1000, "{outcome:?}");
+        ensure!(outcome.received == outcome.sent && outcome.reordered == 0, "{outcome:?}");
+        println!("{outcome:?}");
+    }
+    for end in &ends {
+        ensure!(drops(&end.engine, DropReason::ALL) == drops(&end.engine, &[DropReason::NoRoute]));
+    }
+    Ok(())
+}
+
+/// As much TCP and UDP as goes: queues may overflow, but no packet is lost to a key, and TCP never stops.
+#[test]
+fn rekeying_under_full_load_costs_no_packet() -> anyhow::Result<()> {
+    let pair = Pair::new("load")?;
+    let ends = tunnel(&pair, Workers::Auto, 500)?;
+    let mut server = Running::start(pair.right.command("iperf3").args(["-s", "-1", "-B", "10.8.0.2"]))?;
+    wait_for("iperf3", Duration::from_secs(10), || {
+        let listening = pair.right.run("ss", &["-Hltn"]).ok()?;
+        listening.contains(":5201").then_some(())
+    })?;
+    let mut client = Running::start(pair.left.command("iperf3").args([
+        "-c",
+        "10.8.0.2",
+        "-t",
+        "600",
+        "-i",
+        "1",
+        "-P",
+        "2",
+        "--forceflush",
+    ]))?;
+    client.wait_for_text("[SUM]", Duration::from_secs(20))?;
+    let flows = Flows::new((&pair.right, "10.8.0.2"), (&pair.left, "10.8.0.1"), 8)?;
+    let stop = AtomicBool::new(false);
+    let udp = std::thread::scope(|scope| {
+        let udp = scope.spawn(|| flows.run(8, Duration::from_millis(10), &stop));
+        let result = rekey(&ends, Duration::from_secs(1));
+        stop.store(true, Ordering::Release);
+        result.map(|()| udp.join().unwrap())
+    })?;
+    ensure!(client.ended()?.is_none(), "{}", client.stderr());
+    let text = client.stdout();
+    client.kill();
+    server.kill();
+    let stalled =
+        text.lines().filter(|line| line.contains("[SUM]") && line.contains(" 0.00 bits/sec")).count();
+    ensure!(stalled == 0, "TCP stopped for {stalled} s:\n{text}");
+    let stalled =
+        text.lines().filter(|line| line.contains("[SUM]") && line.contains(" 0.00 bits/sec")).count();
+    ensure!(stalled == 0, "TCP stopped for {stalled} s:\n{text}");
+    for end in &ends {
+        let lost: Vec<_> = end.engine.drops().into_iter().filter(|(_, count)| *count != 0).collect();
+        println!("drops {lost:?}");
+        ensure!(drops(&end.engine, &KEYS_FAULT) == 0, "lost to keys: {lost:?}");
+    }
+    let packets = ends[0].engine.peer_get(id(1))?.stats.link.tx_packets;
+    println!("{packets} packets under {REKEYS} rekeyings, UDP {udp:?}");
+    ensure!(udp.reordered == 0 && udp.received > 0, "{udp:?}");
+    Ok(())
+}
+
+/// Many flows at once through several workers: within each, no packet overtakes another.
+#[test]
+fn flows_keep_their_order() -> anyhow::Result<()> {
+    for workers in [Workers::PerDirection, Workers::Many(4)] {
+        let pair = Pair::new("order")?;
+        let ends = tunnel(&pair, workers, LONG_QUEUE)?;
+        let flows = Flows::new((&pair.left, "10.8.0.1"), (&pair.right, "10.8.0.2"), 48)?;
+        let stop = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            let running = scope.spawn(|| flows.run(4, Duration::from_millis(10), &stop));
+            std::thread::sleep(Duration::from_secs(4));
+            stop.store(true, Ordering::Release);
+            running.join().unwrap()
+        });
+        println!("{workers:?}: {outcome:?}");
+        ensure!(outcome.reordered == 0, "{workers:?}: {outcome:?}");
+        // The sockets' queues may overflow; the tunnel's replay window must not refuse anything.
+        ensure!(outcome.received * 10 >= outcome.sent * 9, "{workers:?}: {outcome:?}");
+        for end in &ends {
+            ensure!(drops(&end.engine, &KEYS_FAULT) == 0, "{:?}", end.engine.drops());
+        }
+    }
+    Ok(())
+}
+
+/// Every kind of bad datagram is dropped under its reason, and changes nothing else.
+#[test]
+fn bad_datagrams_are_counted_by_reason() -> anyhow::Result<()> {
+    let pair = Pair::new("bad")?;
+    let engine = pair.left.enter(|| Engine::open(EngineConfig::new("tun0", Mode::P2p)))??;
+    let socket = pair.left.enter(|| UdpSocket::bind("10.10.1.1:1194"))??;
+    let transport = engine.transport_open(SocketSource::Socket(socket.into()))?;
+    // The other end is this test; with one key for both directions it can send back what it got.
+    let other = pair.right.enter(|| UdpSocket::bind("10.10.1.2:1194"))??;
+    other.set_read_timeout(Some(Duration::from_secs(5)))?;
+    other.connect("10.10.1.1:1194")?;
+    let mut mirror = key(0, 0);
+    mirror.decrypt = mirror.encrypt.clone();
+    engine.peer_new(&peer(7, &transport, Some("10.10.1.2:1194".parse()?), VpnAddrs::default()))?;
+    engine.key_new(id(7), KeySlot::Primary, &mirror)?;
+    pair.left.ip("addr add 10.8.0.1/24 dev tun0")?;
+    pair.left.ip("link set tun0 up")?;
+    let fresh = || -> anyhow::Result<Vec<u8>> {
+        pair.left.try_run("ping", &["-c1", "-W0.1", "10.8.0.2"], Duration::from_secs(5))?;
+        let mut buffer = [0; 2048];
+        // Of what came (also router solicitations and the like) the latest.
+        let mut packet = other.recv(&mut buffer).map(|len| buffer[..len].to_vec())?;
+        other.set_nonblocking(true)?;
+        while let Ok(len) = other.recv(&mut buffer) {
+            packet = buffer[..len].to_vec();
+        }
+        other.set_nonblocking(false)?;
+        Ok(packet)
+    };
+    let received = || -> anyhow::Result<PeerStats> { Ok(engine.peer_get(id(7))?.stats) };
+    let counted = |reason: DropReason| drops(&engine, &[reason]);
+
+    let good = fresh()?;
+    assert_eq!(good[..4], [0x48, 0, 0, 7]);
+    other.send(&good)?;
+    wait_for("the good packet", Duration::from_secs(5), || {
+        (received().ok()?.vpn.rx_packets == 1).then_some(())
+    })?;
+
+    let mut cases: Vec<(&str, DropReason, Vec<u8>)> = vec![
+        ("replayed", DropReason::Replayed, good.clone()),
+        ("no tag", DropReason::TooShort, good[..8].to_vec()),
+        ("three bytes", DropReason::TooShort, good[..3].to_vec()),
+        ("empty", DropReason::TooShort, Vec::new()),
+        ("four bytes", DropReason::TooShort, good[..4].to_vec()),
+        ("half a tag", DropReason::TooShort, good[..20].to_vec()),
+        ("no payload", DropReason::NotAuthentic, good[..24].to_vec()),
+        ("cut", DropReason::NotAuthentic, good[..good.len() - 1].to_vec()),
+        ("longer", DropReason::NotAuthentic, [&good[..], &[0]].concat()),
+        ("oversized", DropReason::NotAuthentic, [&good[..], &[0; 60_000]].concat()),
+        ("unknown peer", DropReason::UnknownPeer, [&[0x48, 0, 0, 8], &good[4..]].concat()),
+        ("unknown key", DropReason::UnknownKey, [&[0x4B, 0, 0, 7], &good[4..]].concat()),
+    ];
+    for at in [4, 7, 8, 23, 24, good.len() - 1] {
+        let mut flipped = fresh()?;
+        flipped[at] ^= 0x10;
+        cases.push(("bit flipped", DropReason::NotAuthentic, flipped));
+    }
+    for (name, reason, packet) in cases {
+        let (before, stats) = (counted(reason), received()?);
+        let all = drops(&engine, DropReason::ALL);
+        other.send(&packet)?;
+        wait_for(name, Duration::from_secs(5), || (counted(reason) > before).then_some(()))
+            .map_err(|error| anyhow::anyhow!("{error}: {:?}", engine.drops()))?;
+        ensure!(drops(&engine, DropReason::ALL) == all + 1, "{name} was counted more than once");
+        ensure!(received()?.vpn.rx_packets == stats.vpn.rx_packets, "{name} was let in");
+    }
+
+    // What is no data packet is a control packet's business, and goes there untouched: also nonsense.
+    let mut buffer = [0; 2048];
+    while transport.port.recv(&mut buffer).is_ok() {}
+    for packet in [&b"\x38control"[..], b"\xF8nonsense", b"\x28abc"] {
+        let all = drops(&engine, DropReason::ALL);
+        other.send(packet)?;
+        let got =
+            wait_for(&format!("control packet {packet:?}"), Duration::from_secs(5), || {
+                match transport.port.recv(&mut buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                    result => Some(result),
+                }
+            })??;
+        assert_eq!(&buffer[..got.len], packet);
+        assert_eq!(drops(&engine, DropReason::ALL), all);
+    }
+
+    // None of it did any harm.
+    let (good, before) = (fresh()?, received()?.vpn.rx_packets);
+    other.send(&good)?;
+    wait_for("the next good packet", Duration::from_secs(5), || {
+        (received().ok()?.vpn.rx_packets == before + 1).then_some(())
+    })?;
+    Ok(())
+}
+
+/// 10,000 peers with keys in one device: what one costs, and that the last is served like the first.
+#[test]
+fn ten_thousand_peers_in_one_device() -> anyhow::Result<()> {
+    const PEERS: u32 = 10_000;
+    let pair = Pair::new("many")?;
+    let server = pair.left.enter(|| Engine::open(EngineConfig::new("tun0", Mode::MultiPeer)))??;
+    let socket = pair.left.enter(|| UdpSocket::bind("10.10.1.1:1194"))??;
+    let transport = server.transport_open(SocketSource::Socket(socket.into()))?;
+    pair.left.ip("addr add 10.64.0.1/10 dev tun0")?;
+    pair.left.ip("link set tun0 up")?;
+    let address = |number: u32| std::net::Ipv4Addr::from(0x0A40_0000 + 1 + number);
+    let before = resident();
+    let begin = Instant::now();
+    for number in 1..=PEERS {
+        let remote = SocketAddr::from(([10, 10, 1, 2], 1194 + u16::try_from(number)?));
+        let vpn = VpnAddrs { v4: Some(address(number)), v6: None };
+        server.peer_new(&peer(number, &transport, Some(remote), vpn))?;
+        server.key_new(id(number), KeySlot::Primary, &key(0, 0))?;
+    }
+    let each = (resident().saturating_sub(before)) / PEERS as usize;
+    println!("{each} bytes for each peer, {:?} for all", begin.elapsed());
+    ensure!(each <= 4096, "{each} bytes for each peer");
+    ensure!(server.peer_dump()?.len() == PEERS as usize);
+
+    // The last of them is a real client.
+    let client = pair.right.enter(|| Engine::open(EngineConfig::new("tun0", Mode::P2p)))??;
+    let socket = pair.right.enter(|| UdpSocket::bind(("10.10.1.2", 1194 + PEERS as u16)))??;
+    let port = client.transport_open(SocketSource::Socket(socket.into()))?;
+    client.peer_new(&peer(PEERS, &port, Some("10.10.1.1:1194".parse()?), VpnAddrs::default()))?;
+    client.key_new(id(PEERS), KeySlot::Primary, &key(0, 1))?;
+    pair.right.ip(&format!("addr add {}/10 dev tun0", address(PEERS)))?;
+    pair.right.ip("link set tun0 up")?;
+    // A network behind it, by a system route, at once.
+    pair.right.ip("addr add 11.11.11.11/32 dev tun0")?;
+    pair.left.ip(&format!("route add 11.11.11.11 via {} dev tun0", address(PEERS)))?;
+    for to in ["11.11.11.11", &address(PEERS).to_string()] {
+        let text = pair.left.run("ping", &["-q", "-c5", "-i0.05", "-W2", to])?;
+        ensure!(text.contains(" 0% packet loss"), "{text}");
+    }
+    Ok(())
+}
+
+/// Memory of this process that is in use, bytes.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = text.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
