@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(b.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let mut sent = 0;
         let full = loop {
-            match a.send(&[7; 65536]) {
+            match a.send(&vec![7; 65536]) {
                 Ok(n) => sent += n,
                 Err(e) => break e,
             }
@@ -98,7 +98,7 @@ mod tests {
         assert!(sent > 0);
         assert_eq!(b.recv(&mut buffer).unwrap(), 16);
         a.shutdown();
-        while b.recv(&mut [0; 65536]).unwrap() > 0 {}
+        while b.recv(&mut vec![0; 65536]).unwrap() > 0 {}
         let unconnected = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(TcpSocket::new(unconnected.into()).is_err());
     }

@@ -67,8 +67,15 @@ impl Link {
     ) -> io::Result<()> {
         match &self.kind {
             LinkKind::Udp(udp) => {
-                let path = Path { remote: to, local };
-                udp.socket.send(&[Outgoing { data: packet, segment: 0, path }]).map(drop)
+                let send = |local| {
+                    let path = Path { remote: to, local };
+                    udp.socket.send(&[Outgoing { data: packet, segment: 0, path }]).map(drop)
+                };
+                match send(local) {
+                    // The address may be gone; the system knows another, or will say so.
+                    Err(e) if local.is_some() && e.kind() != io::ErrorKind::WouldBlock => send(None),
+                    sent => sent,
+                }
             }
             LinkKind::Tcp(tcp) => tcp.send_control(packet),
         }

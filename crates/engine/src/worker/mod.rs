@@ -4,6 +4,7 @@ pub(crate) mod inbound;
 pub(crate) mod outbound;
 
 use std::os::fd::AsFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,17 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Works until the engine is closed.
+    /// Works until the engine is closed. Should a packet ever make it panic, that packet is lost and nothing else.
     pub(crate) fn run(self) {
+        while panic::catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+            tracing::error!(
+                worker = self.number,
+                "a data worker panicked and starts again; please report this"
+            );
+        }
+    }
+
+    fn work(&self) {
         let offloads = self.state.offloads;
         let mut outbound = Outbound::new();
         let mut inbound = Inbound::new(offloads.tso, offloads.uso);
