@@ -314,3 +314,79 @@ fn a_client_that_starts_anew_on_its_port_takes_over() {
     }
     server.wait_for_text("Inactivity timeout (--ping-restart)", Duration::from_secs(60)).unwrap();
 }
+
+#[test]
+fn a_client_may_change_its_address() {
+    let dir = folder("srv-float");
+    let pair = Pair::new("srv-float").unwrap();
+    let mut server = start_server(&pair.left, &dir, "proto udp\nreneg-sec 5 4\nhand-window 2\n");
+    let config = client_config("10.10.1.1", "client1", "proto udp\n");
+    let mut client = start_client(&pair.right, &dir, "client.conf", &config);
+    client.wait_for_text(UP, LIMIT).unwrap();
+    ping(&pair.right, "10.77.0.1");
+    pair.right.ip("addr add 10.10.1.3/24 dev veth1").unwrap();
+    pair.right.ip("addr del 10.10.1.2/24 dev veth1").unwrap();
+    pair.right.ip("addr replace 10.10.1.3/24 dev veth1").unwrap();
+    ping(&pair.right, "10.77.0.1");
+    ping(&pair.left, "10.77.0.2");
+    server.wait_for_text("10.10.1.3", LIMIT).unwrap();
+    // Control packets follow data packets: renegotiations go on over the new address.
+    let keys = || client.stdout().matches("Control Channel: TLSv1.3").count();
+    let before = keys();
+    wait_for("a renegotiation after the float", LIMIT, || (keys() >= before + 2).then_some(())).unwrap();
+    ping(&pair.left, "10.77.0.2");
+}
+
+#[test]
+fn our_own_client_with_all_that_both_know() {
+    let dir = folder("srv-own");
+    let pair = Pair::new("srv-own").unwrap();
+    for (proto, server) in [("udp", "udp"), ("tcp-client", "tcp-server")] {
+        let mut server =
+            start_server(&pair.left, &dir, &format!("proto {server}\nreneg-sec 5 4\nhand-window 2\n"));
+        let config = client_config("10.10.1.1", "client1", &format!("proto {proto}\n"));
+        dir.write("own.conf", config.replace("disable-dco\n", "")).unwrap();
+        let mut command = pair.right.command(env!("CARGO_BIN_EXE_ovpn"));
+        let mut client =
+            Running::start(command.current_dir(dir.path()).args(["--config", "own.conf"])).unwrap();
+        client.wait_for_text(UP, LIMIT).unwrap();
+        ping(&pair.right, "10.77.0.1");
+        ping(&pair.right, "fd77::1");
+        ping(&pair.left, "10.77.0.2");
+        std::thread::sleep(Duration::from_secs(7));
+        ping(&pair.left, "10.77.0.2");
+        client.signal(15).unwrap();
+        assert!(client.wait(LIMIT).unwrap().success());
+        server.signal(15).unwrap();
+        assert!(server.wait(LIMIT).unwrap().success());
+    }
+}
+
+#[test]
+fn refusals_are_one_clear_sentence() {
+    let dir = folder("srv-refuse");
+    let pair = Pair::new("srv-refuse").unwrap();
+    static_key(&dir, "tc.key");
+    let other = content(&dir.path().join("tc.key")).replace('7', "8");
+    dir.write("other.key", other).unwrap();
+    let mut server =
+        start_server(&pair.left, &dir, "proto udp\ntls-crypt tc.key\nccd-exclusive\nclient-config-dir ccd\n");
+    let start = |name: &str, key: &str| {
+        let more = format!("proto udp\ntls-crypt {key}\nhand-window 3\nconnect-retry-max 1\n");
+        start_client(&pair.right, &dir, "client.conf", &client_config("10.10.1.1", name, &more))
+    };
+    let mut wrong_key = start("client1", "other.key");
+    server.wait_for_text("check that both sides use the same tls-auth, tls-crypt", LIMIT).unwrap();
+    wrong_key.kill();
+
+    let mut unknown = start("client2", "tc.key");
+    unknown.wait_for_text("AUTH_FAILED", LIMIT).unwrap();
+    server.wait_for_text("ccd-exclusive: ccd has no file for 'client2'", LIMIT).unwrap();
+
+    // A certificate of another authority: TLS ends it, and the server says whose it was.
+    let stranger = Pki::new().unwrap().issue("stranger", Role::Client).unwrap();
+    dir.write("stranger.crt", stranger.cert).unwrap();
+    dir.write("stranger.key", stranger.key).unwrap();
+    let _stranger = start("stranger", "tc.key");
+    server.wait_for_text("(CN=stranger) was not issued by our CA", LIMIT).unwrap();
+}

@@ -1,12 +1,13 @@
 //! Sockets that clients arrive at: UDP ports and TCP listeners.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ovpn_config::Config;
 use ovpn_config::model::{Family, Local};
-use ovpn_control::{Accepted, Answer, Endpoint, Now};
+use ovpn_control::{Accepted, Answer, DropReason, Endpoint, Now};
 use ovpn_dco::{SocketSource, TransportId};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -110,6 +111,7 @@ pub(crate) async fn serve_udp(
 ) {
     let port = Arc::new(port);
     let mut buffer = vec![0; MAX_PACKET];
+    let mut complaints = Complaints::default();
     loop {
         let received = match port.recv(&mut buffer).await {
             Ok(received) => received,
@@ -137,7 +139,45 @@ pub(crate) async fn serve_udp(
                 let place = Place { port: Arc::clone(&port), transport, remote: from, local };
                 admit(&shared, place, *accepted);
             }
-            Err(reason) => tracing::debug!("{from}: packet dropped: {reason}"),
+            Err(reason) => complaints.about(from, reason, Instant::now()),
+        }
+    }
+}
+
+/// Dropped first packets, told without letting anyone flood the log: what an administrator should know is a warning
+/// once a minute with the count of the others, all else is for debugging.
+#[derive(Debug, Default)]
+struct Complaints {
+    told: HashMap<DropReason, (Instant, u32)>,
+}
+
+impl Complaints {
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    fn about(&mut self, from: SocketAddr, reason: DropReason, now: Instant) {
+        let from = sockets::shown(from);
+        let matters = matches!(
+            reason,
+            DropReason::Unauthentic
+                | DropReason::BadClientKey
+                | DropReason::ClientKeyTooOld
+                | DropReason::CookieRequired
+                | DropReason::RateLimited
+        );
+        if !matters {
+            tracing::debug!("{from}: packet dropped: {reason}");
+            return;
+        }
+        match self.told.get_mut(&reason) {
+            Some((when, silent)) if now.saturating_duration_since(*when) < Self::PAUSE => *silent += 1,
+            former => {
+                let more = match former.map_or(0, |(_, silent)| *silent) {
+                    0 => String::new(),
+                    silent => format!(" ({silent} more since the last such line)"),
+                };
+                tracing::warn!("{from}: {reason}{more}");
+                self.told.insert(reason, (now, 0));
+            }
         }
     }
 }
