@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use ovpn_config::Config;
 use ovpn_config::model;
-use ovpn_control::{TlsClient, Wrapping};
+use ovpn_control::{Credentials, TlsClient, Wrapping};
 use ovpn_dco::{Mode, SocketSource};
 
 use self::connection::{Connection, End};
 use self::login::Login;
 use self::remotes::{Advance, Remotes, Retry};
 use crate::environment::Environment;
+use crate::management::{Handle, TunnelState};
 use crate::outcome::{Fatal, Outcome};
 use crate::plane::Plane;
 use crate::setup::Setup;
@@ -46,6 +47,7 @@ pub(crate) struct Client {
     pub(crate) environment: Environment,
     pub(crate) tls: TlsClient,
     pub(crate) login: Login,
+    pub(crate) management: Option<Handle>,
     pub(crate) plane: Option<Plane>,
     entries: Vec<Entry>,
     remotes: Remotes,
@@ -97,6 +99,7 @@ impl Client {
             tls: materials::tls_client(&config)?,
             environment: setup.environment(),
             login: Login::default(),
+            management: setup.management.clone(),
             plane: None,
             remotes: Remotes::new(entries.len()),
             entries,
@@ -108,6 +111,10 @@ impl Client {
 
     async fn run(&mut self, signals: &mut Signals) -> Result<Outcome, Fatal> {
         sd_notify::ready();
+        self.tell(TunnelState::Connecting, "", None);
+        if let Some(outcome) = self.hold(Duration::ZERO, signals).await {
+            return Ok(outcome);
+        }
         loop {
             if self.remotes.exhausted(&self.retry) {
                 let rounds = self.retry.rounds.unwrap_or_default();
@@ -124,8 +131,10 @@ impl Client {
             tracing::info!("{signal}");
             self.last_signal = Some(signal.clone());
             if let Some(outcome) = Outcome::of(&signal) {
+                self.tell(TunnelState::Exiting, &state_word(&signal), None);
                 return Ok(outcome);
             }
+            self.tell(TunnelState::Reconnecting, &state_word(&signal), None);
             if !self.config.device.persist {
                 self.plane_down("restart", &Ok(Outcome::Reload)).await;
             }
@@ -138,11 +147,66 @@ impl Client {
             if end.pause {
                 let pause = self.remotes.pause(&self.retry, end.backoff);
                 tracing::info!("Restart pause, {} second(s)", pause.as_secs());
-                if let Some(outcome) = self.wait(pause, signals).await {
+                let outcome = if self.management.as_ref().is_some_and(Handle::holds) {
+                    self.hold(pause, signals).await
+                } else {
+                    self.wait(pause, signals).await
+                };
+                if let Some(outcome) = outcome {
                     return Ok(outcome);
                 }
             }
         }
+    }
+
+    /// Tells the management interface where the connection stands.
+    pub(crate) fn tell(&self, state: TunnelState, detail: &str, remote: Option<SocketAddr>) {
+        if let Some(management) = &self.management {
+            management.state(state, detail, (None, None), remote);
+        }
+    }
+
+    /// `management-hold`: waits for its release; signals are heard.
+    async fn hold(&mut self, pause: Duration, signals: &mut Signals) -> Option<Outcome> {
+        let management = self.management.clone()?;
+        let hold = management.hold(pause);
+        tokio::pin!(hold);
+        loop {
+            tokio::select! {
+                () = &mut hold => return None,
+                signal = signals.next() => {
+                    if let Some(outcome) = Outcome::of(&signal) {
+                        tracing::info!("{signal}");
+                        self.last_signal = Some(signal);
+                        return Some(outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Username and password for the next login; a person is asked through the management interface where that is
+    /// configured. `Err`: a signal came meanwhile.
+    async fn credentials(
+        &mut self,
+        signals: &mut Signals,
+    ) -> Result<Result<Option<Credentials>, End>, Fatal> {
+        if let Some(management) = self.management.clone()
+            && management.asks_passwords()
+            && self.login.wants_a_person(&self.config)
+        {
+            let challenge =
+                self.config.auth.static_challenge.as_ref().map_or_else(String::new, |challenge| {
+                    let flags = u8::from(challenge.echo) | u8::from(challenge.concat) << 1;
+                    format!(" SC:{flags},{}", challenge.text)
+                });
+            let answer = management.ask("Auth", &challenge);
+            tokio::select! {
+                credentials = answer => self.login.enter(credentials),
+                signal = next_but_usr2(signals) => return Ok(Err(End::from_signal(signal))),
+            }
+        }
+        self.login.next(&self.config).map(Ok)
     }
 
     /// Waits between attempts; signals are heard.
@@ -169,6 +233,7 @@ impl Client {
     /// One attempt at one address, to the end of the connection if it comes up.
     async fn attempt(&mut self, signals: &mut Signals) -> Result<End, Fatal> {
         let (entry_index, address_index) = self.remotes.current();
+        self.tell(TunnelState::Resolve, "", None);
         let remote = match self.resolve(entry_index, address_index, signals).await {
             Ok(remote) => remote,
             Err(end) => return Ok(end),
@@ -216,7 +281,11 @@ impl Client {
         let link_local = local.map_or_else(|| "(not bound)".to_owned(), sockets::shown);
         tracing::info!("{word} link local: {link_local}");
         tracing::info!("{word} link remote: {}", sockets::shown(remote));
-        let credentials = self.login.next(&self.config)?;
+        let credentials = match self.credentials(signals).await? {
+            Ok(credentials) => credentials,
+            Err(end) => return Ok(end),
+        };
+        self.tell(TunnelState::Wait, "", None);
         if self.plane.is_none() {
             self.plane = Some(Plane::open(&self.config, Mode::P2p)?);
         }
@@ -292,6 +361,11 @@ impl Client {
             plane.close(&self.config, context, &word).await;
         }
     }
+}
+
+/// A signal as the management interface's states name it: `SIGTERM`, `ping-restart`, …
+fn state_word(signal: &Signal) -> String {
+    signal.soft.as_ref().map_or_else(|| signal.kind.name().to_owned(), ToString::to_string)
 }
 
 /// The next signal that is not SIGUSR2, which has nothing to tell while there is no connection.

@@ -126,6 +126,11 @@ pub(crate) fn set_mute(lines: u32) {
     MUTE.store(lines, Ordering::Relaxed);
 }
 
+/// The current `mute`; 0 means no limit.
+pub(crate) fn mute() -> u32 {
+    MUTE.load(Ordering::Relaxed)
+}
+
 /// The lines logged last, oldest first.
 pub(crate) fn recent() -> Vec<Line> {
     LOGGER.get().map(|logger| lock(&logger.recent).iter().cloned().collect()).unwrap_or_default()

@@ -34,7 +34,6 @@ mod genkey;
 mod help;
 mod init;
 mod logging;
-#[allow(dead_code, unused_imports)] // wired up with the modes
 mod management;
 mod materials;
 mod mss;

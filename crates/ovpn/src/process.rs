@@ -15,7 +15,7 @@ use crate::logging::{self, Style, Target};
 use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
 use crate::signal::Signals;
-use crate::{client, p2p, sd_notify, server, version};
+use crate::{client, management, p2p, sd_notify, server, version};
 
 /// Does what the command line asks for; the process ends with the returned code.
 pub(crate) fn run(words: &[String]) -> ExitCode {
@@ -46,8 +46,8 @@ fn run_mode(wanted: Wanted, words: &[String], file: Option<String>) -> ExitCode 
                 }
                 first = false;
             }
-            let setup = Setup { config, file: file.clone(), started };
-            run_once(&setup, &mut background)
+            let setup = Setup { config, file: file.clone(), started, management: None };
+            run_once(setup, &mut background)
         });
         match result {
             Ok(Step::Leave(code)) => return ExitCode::from(code),
@@ -174,7 +174,24 @@ fn prepare(config: &Config) -> Result<Prepared, Fatal> {
     Ok(Prepared::Here(background))
 }
 
-fn run_once(setup: &Setup, background: &mut Option<Background>) -> Result<Step, Fatal> {
+/// Options that are known and not followed yet are never passed over in silence.
+fn warn_of_privileges(config: &Config) {
+    let process = &config.process;
+    for (option, given) in [
+        ("user", process.user.is_some()),
+        ("group", process.group.is_some()),
+        ("chroot", process.chroot.is_some()),
+    ] {
+        if given {
+            tracing::warn!(
+                "--{option} is not followed yet: the process keeps its privileges; limit it with the service \
+                 manager (CapabilityBoundingSet=CAP_NET_ADMIN, ProtectSystem=) instead"
+            );
+        }
+    }
+}
+
+fn run_once(mut setup: Setup, background: &mut Option<Background>) -> Result<Step, Fatal> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -184,10 +201,12 @@ fn run_once(setup: &Setup, background: &mut Option<Background>) -> Result<Step, 
         if let Some(background) = background.take() {
             background.report(0).map_err(|error| Fatal::new("going to the background", error))?;
         }
+        setup.management = management::start(&setup.config, signals.thrower()).await?;
+        warn_of_privileges(&setup.config);
         match setup.config.role {
-            Role::Client => client::run(setup, &mut signals).await,
-            Role::Server => server::run(setup, &mut signals).await,
-            Role::Peer(_) => p2p::run(setup, &mut signals).await,
+            Role::Client => client::run(&setup, &mut signals).await,
+            Role::Server => server::run(&setup, &mut signals).await,
+            Role::Peer(_) => p2p::run(&setup, &mut signals).await,
         }
     })?;
     // Resolver threads may be at work; nobody waits for them.

@@ -8,6 +8,7 @@ use ovpn_dco::{DataPlane, Mode};
 use ovpn_engine::{Engine, EngineConfig};
 
 use crate::environment::Environment;
+use crate::management::Handle;
 use crate::outcome::Fatal;
 use crate::script_environment;
 
@@ -19,6 +20,8 @@ pub(crate) struct Setup {
     pub(crate) file: Option<String>,
     /// When the process started.
     pub(crate) started: SystemTime,
+    /// The management interface, where there is one.
+    pub(crate) management: Option<Handle>,
 }
 
 impl Setup {

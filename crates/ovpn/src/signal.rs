@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 
 use tokio::signal::unix;
+use tokio::sync::mpsc;
 
 /// The five signals OpenVPN knows, least urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +98,8 @@ pub(crate) struct Signals {
     hup: unix::Signal,
     usr1: unix::Signal,
     usr2: unix::Signal,
+    thrown: mpsc::UnboundedReceiver<Signal>,
+    thrower: mpsc::UnboundedSender<Signal>,
 }
 
 impl Signals {
@@ -105,13 +108,21 @@ impl Signals {
     /// # Errors
     /// When the system refuses the handlers.
     pub(crate) fn new() -> io::Result<Self> {
+        let (thrower, thrown) = mpsc::unbounded_channel();
         Ok(Self {
+            thrown,
+            thrower,
             int: unix::signal(unix::SignalKind::interrupt())?,
             term: unix::signal(unix::SignalKind::terminate())?,
             hup: unix::signal(unix::SignalKind::hangup())?,
             usr1: unix::signal(unix::SignalKind::user_defined1())?,
             usr2: unix::signal(unix::SignalKind::user_defined2())?,
         })
+    }
+
+    /// Takes signals from inside the process (the management interface).
+    pub(crate) fn thrower(&self) -> mpsc::UnboundedSender<Signal> {
+        self.thrower.clone()
     }
 
     /// The next signal. Cancel-safe.
@@ -123,6 +134,7 @@ impl Signals {
             _ = self.hup.recv() => Kind::Hup,
             _ = self.usr1.recv() => Kind::Usr1,
             _ = self.usr2.recv() => Kind::Usr2,
+            Some(signal) = self.thrown.recv() => return signal,
         };
         Signal::hard(kind)
     }

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ovpn_config::model::{Config, MssFix};
+use ovpn_config::model::{Config, Ifconfig, MssFix};
 use ovpn_control::{
     Credentials, DataFormat, Event, Failure, FailureKind, Negotiated, Now, PushReply, Session, SystemRandom,
 };
@@ -23,6 +23,7 @@ use super::Client;
 use super::login::{Challenge, Refused};
 use super::remotes::Advance;
 use crate::data_plane::{framing, key_config, outside, peer_id, peer_update, slot};
+use crate::management::{Handle, TunnelState};
 use crate::outcome::Fatal;
 use crate::plane::Plane;
 use crate::port::Port;
@@ -280,6 +281,7 @@ impl<'a> Connection<'a> {
         }
         if self.session.handle_packet(Now::system(), packet).is_ok() && !self.heard {
             self.heard = true;
+            self.client.tell(TunnelState::Auth, "", None);
             tracing::info!(
                 "TLS: Initial packet from {}, sid={}",
                 sockets::shown(self.remote),
@@ -363,13 +365,9 @@ impl<'a> Connection<'a> {
             }
             _ => dco::PeerStats::default(),
         };
-        tracing::info!("OpenVPN STATISTICS");
-        tracing::info!("TUN/TAP read bytes,{}", stats.vpn.tx_bytes);
-        tracing::info!("TUN/TAP write bytes,{}", stats.vpn.rx_bytes);
-        tracing::info!("TCP/UDP read bytes,{}", stats.link.rx_bytes + self.control.received);
-        tracing::info!("TCP/UDP write bytes,{}", stats.link.tx_bytes + self.control.sent);
-        tracing::info!("Auth read bytes,{}", stats.vpn.rx_bytes);
-        tracing::info!("END");
+        for line in statistics(&stats, self.control) {
+            tracing::info!("{line}");
+        }
     }
 
     fn on_data_plane_event(&mut self, event: dco::Event) -> Result<Option<End>, Fatal> {
@@ -436,6 +434,7 @@ impl<'a> Connection<'a> {
                     sockets::shown(self.remote)
                 );
                 self.run_ipchange().await;
+                self.client.tell(TunnelState::GetConfig, "", None);
             }
             Event::PushReply(reply) => return self.on_push_reply(reply).await,
             Event::AuthToken(credentials) => {
@@ -483,14 +482,21 @@ impl<'a> Connection<'a> {
                     timeout.as_secs()
                 );
             }
-            Event::Info { text, .. } => match text.split_once(':') {
-                Some(("WEB_AUTH", rest)) => {
-                    let url = rest.split_once(':').map_or(rest, |(_, url)| url);
-                    tracing::info!("Open this address in a browser to log in: {url}");
+            Event::Info { text, .. } => {
+                if let Some(management) = &self.client.management {
+                    management.notice(format!(">INFOMSG:{text}"));
                 }
-                Some(("OPEN_URL", url)) => tracing::info!("Open this address in a browser to log in: {url}"),
-                _ => tracing::info!("Info command was pushed by server ('{text}')"),
-            },
+                match text.split_once(':') {
+                    Some(("WEB_AUTH", rest)) => {
+                        let url = rest.split_once(':').map_or(rest, |(_, url)| url);
+                        tracing::info!("Open this address in a browser to log in: {url}");
+                    }
+                    Some(("OPEN_URL", url)) => {
+                        tracing::info!("Open this address in a browser to log in: {url}")
+                    }
+                    _ => tracing::info!("Info command was pushed by server ('{text}')"),
+                }
+            }
             Event::Restart(Restart { keep_credentials, advance, text }) => {
                 tracing::info!("Connection reset command was pushed by server ('{text}')");
                 if !keep_credentials {
@@ -557,6 +563,7 @@ impl<'a> Connection<'a> {
         let negotiated = reply.negotiated;
         self.format = negotiated.format;
         log_negotiated(&self.config, &negotiated);
+        self.tell_addresses(TunnelState::AssignIp, "", None);
         let base = self.client.environment.clone();
         let (config, remote, common_name) = (self.config.clone(), self.remote, self.common_name.clone());
         self.plane()?.bring_up(&config, &reply.options, &base, Some((remote, &common_name))).await?;
@@ -582,7 +589,34 @@ impl<'a> Connection<'a> {
             return Ok(Some(End::retry("init_instance")));
         }
         self.peer = Some(id);
+        self.offer_statistics(id);
         Ok(None)
+    }
+
+    /// Tells the management interface a state with the tunnel's addresses.
+    fn tell_addresses(&self, state: TunnelState, detail: &str, remote: Option<SocketAddr>) {
+        let Some(management) = &self.client.management else { return };
+        let v4 = self.config.device.ifconfig.map(|ifconfig| match ifconfig {
+            Ifconfig::Subnet { local, .. } | Ifconfig::PointToPoint { local, .. } => local,
+        });
+        let v6 = self.config.device.ifconfig_ipv6.map(|ifconfig| ifconfig.local.addr());
+        management.state(state, detail, (v4, v6), remote);
+    }
+
+    /// Lets the management interface read the counters.
+    fn offer_statistics(&self, peer: PeerId) {
+        let (Some(management), Some(plane)) = (&self.client.management, &self.client.plane) else { return };
+        let data_plane = Arc::downgrade(plane.data_plane());
+        let stats = move || {
+            let plane = data_plane.upgrade()?;
+            plane.peer_get(peer).ok().map(|info| info.stats)
+        };
+        let again = stats.clone();
+        management.set_totals(move || {
+            let link = stats().unwrap_or_default().link;
+            (1, link.rx_bytes, link.tx_bytes)
+        });
+        management.set_status(move |_| statistics(&again().unwrap_or_default(), Traffic::default()));
     }
 
     fn on_push_update(&mut self, options: &[String]) {
@@ -594,6 +628,7 @@ impl<'a> Connection<'a> {
 
     /// Routes, and the line that everyone waits for.
     async fn finish(&mut self) -> Result<(), Fatal> {
+        self.client.tell(TunnelState::AddRoutes, "", None);
         let complete = self.plane()?.add_routes().await;
         self.completed = true;
         self.idle = self.config.timers.inactive.map(|inactive| Idle {
@@ -602,6 +637,11 @@ impl<'a> Connection<'a> {
             next: Instant::now() + inactive.after,
             counted: 0,
         });
+        self.tell_addresses(
+            TunnelState::Connected,
+            if complete { "SUCCESS" } else { "ROUTE_ERROR" },
+            Some(self.remote),
+        );
         let line = if complete {
             "Initialization Sequence Completed"
         } else {
@@ -618,6 +658,7 @@ impl<'a> Connection<'a> {
             AuthFailed::Refused(reason) | AuthFailed::Session(reason) => {
                 let suffix = if reason.is_empty() { String::new() } else { format!(",{reason}") };
                 tracing::info!("AUTH: Received control message: AUTH_FAILED{suffix}");
+                self.notice_refusal(&reason);
                 match self.client.login.refused(retry) {
                     Refused::Token => End::retry("auth-failure (auth-token)").stay(),
                     Refused::GiveUp => {
@@ -644,6 +685,12 @@ impl<'a> Connection<'a> {
             }
             AuthFailed::Challenge { flags, state, username, text } => {
                 tracing::info!("AUTH: Received control message: AUTH_FAILED,CRV1:{flags}:…:{text}");
+                if self.client.management.as_ref().is_some_and(Handle::asks_passwords) {
+                    // The program shows the question and enters the answer as the next password.
+                    self.notice_refusal(&format!("CRV1:{flags}:{state}:{username}:{text}"));
+                    self.client.login.forget_entered();
+                    return End::retry("auth-failure").stay();
+                }
                 if retry != ovpn_config::model::AuthRetry::Interact {
                     tracing::error!(
                         "the server asks a question: \"{text}\"; auth-retry interact is needed to answer"
@@ -659,6 +706,13 @@ impl<'a> Connection<'a> {
                 });
                 End::retry("auth-failure").stay()
             }
+        }
+    }
+
+    fn notice_refusal(&self, reason: &str) {
+        if let Some(management) = &self.client.management {
+            let text = if reason.is_empty() { String::new() } else { format!(" ['{reason}']") };
+            management.notice(format!(">PASSWORD:Verification Failed: 'Auth'{text}"));
         }
     }
 
@@ -688,6 +742,21 @@ impl End {
     fn stay_if(self, stay: bool) -> Self {
         if stay { self.stay() } else { self }
     }
+}
+
+/// A client's status text.
+fn statistics(stats: &dco::PeerStats, control: Traffic) -> Vec<String> {
+    let now = ovpn_sys::local_time::LocalTime::from_system(std::time::SystemTime::now());
+    vec![
+        "OpenVPN STATISTICS".to_owned(),
+        format!("Updated,{now}"),
+        format!("TUN/TAP read bytes,{}", stats.vpn.tx_bytes),
+        format!("TUN/TAP write bytes,{}", stats.vpn.rx_bytes),
+        format!("TCP/UDP read bytes,{}", stats.link.rx_bytes + control.received),
+        format!("TCP/UDP write bytes,{}", stats.link.tx_bytes + control.sent),
+        format!("Auth read bytes,{}", stats.vpn.rx_bytes),
+        "END".to_owned(),
+    ]
 }
 
 fn same_address(a: SocketAddr, b: SocketAddr) -> bool {

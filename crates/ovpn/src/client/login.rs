@@ -88,6 +88,24 @@ impl Login {
         Ok(Some(found))
     }
 
+    /// Whether the next login needs answers that only a person has.
+    pub(crate) fn wants_a_person(&self, config: &Config) -> bool {
+        if self.challenge.is_some() || self.token.is_some() || self.entered.is_some() {
+            return false;
+        }
+        match &config.auth.user_pass {
+            None => false,
+            Some(Source::Ask | Source::UsernameOnly) => true,
+            Some(Source::From(material)) => materials::read("auth-user-pass", material)
+                .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).lines().nth(1).is_none()),
+        }
+    }
+
+    /// A person answered elsewhere (the management interface).
+    pub(crate) fn enter(&mut self, credentials: Credentials) {
+        self.entered = Some(credentials);
+    }
+
     /// The server gave a token: the password from now on.
     pub(crate) fn set_token(&mut self, username: Option<String>, token: String, last: Option<&Credentials>) {
         let username =
@@ -118,11 +136,6 @@ impl Login {
     /// A RESTART without its `P` flag: forget what was entered; the token stays.
     pub(crate) fn forget_entered(&mut self) {
         self.entered = None;
-    }
-
-    /// The username that scripts are told.
-    pub(crate) fn username(&self) -> Option<&str> {
-        self.entered.as_ref().or(self.token.as_ref()).map(|credentials| credentials.username.as_str())
     }
 }
 

@@ -36,6 +36,7 @@ use super::registry::{Order, Registry};
 use super::shared::{Shared, local_time};
 use super::status::StatusVersion;
 use super::tokens::Tokens;
+use crate::management::{Handle, TunnelState};
 use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
 use crate::signal::{Kind, Signal, Signals};
@@ -105,6 +106,9 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
                 services.spawn(listener::serve_tcp(Arc::clone(&shared), listener, endpoint));
             }
         }
+    }
+    if let Some(management) = &setup.management {
+        serve_management(management, &shared);
     }
     tracing::info!("Initialization Sequence Completed");
     sd_notify::ready();
@@ -259,6 +263,57 @@ fn pass_on(shared: &Shared, event: dco::Event) {
     if let Some(client) = registry.peer(peer) {
         let _ = client.orders().send(Order::Plane(event));
     }
+}
+
+/// Lets the management interface look and kill.
+fn serve_management(management: &Handle, shared: &Arc<Shared>) {
+    let config = &shared.config;
+    let v4 = config.device.ifconfig.map(|ifconfig| match ifconfig {
+        Ifconfig::Subnet { local, .. } | Ifconfig::PointToPoint { local, .. } => local,
+    });
+    let v6 = config.device.ifconfig_ipv6.map(|ifconfig| ifconfig.local.addr());
+    management.state(TunnelState::Connected, "SUCCESS", (v4, v6), None);
+    let weak = Arc::downgrade(shared);
+    management.set_status(move |version| {
+        let Some(shared) = weak.upgrade() else { return Vec::new() };
+        let number = u8::try_from(version).unwrap_or(1);
+        let version = StatusVersion::from_number(number).unwrap_or(StatusVersion::V1);
+        shared.status().render(version, local_time).lines().map(str::to_owned).collect()
+    });
+    let weak = Arc::downgrade(shared);
+    management.set_totals(move || {
+        let Some(shared) = weak.upgrade() else { return (0, 0, 0) };
+        let status = shared.status();
+        let named = status.clients.iter().filter(|client| client.common_name.is_some()).count();
+        let received = status.clients.iter().map(|client| client.bytes_received).sum();
+        let sent = status.clients.iter().map(|client| client.bytes_sent).sum();
+        (named as u64, received, sent)
+    });
+    let weak = Arc::downgrade(shared);
+    management.set_kill(move |whom| {
+        let Some(shared) = weak.upgrade() else { return Err("the server is ending".to_owned()) };
+        let registry = shared.registry();
+        let address =
+            whom.rsplit_once("udp:").or(whom.rsplit_once("tcp:")).map_or(whom, |(_, address)| address);
+        let address = address.parse::<std::net::SocketAddr>().ok();
+        let mut killed = 0;
+        for (_, client) in registry.clients() {
+            let hit = match address {
+                Some(address) => client.remote == address,
+                None => client.facts.common_name.as_deref() == Some(whom),
+            };
+            if hit {
+                killed += 1;
+                let _ = client.orders().send(Order::Close("killed by the management interface"));
+            }
+        }
+        match (killed, address) {
+            (0, Some(_)) => Err(format!("client at address {whom} not found")),
+            (0, None) => Err(format!("common name '{whom}' not found")),
+            (n, Some(_)) => Ok(format!("{n} client(s) at address {whom} killed")),
+            (n, None) => Ok(format!("common name '{whom}' found, {n} client(s) killed")),
+        }
+    });
 }
 
 fn status_version(shared: &Shared) -> StatusVersion {
