@@ -1,5 +1,7 @@
 //! The walk-through of the Windows driver's test tool, on the engine: one end in each of two namespaces, then traffic.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -9,7 +9,7 @@
 //! ([`ovpn_dco::netlink`]), one a datagram, and pass sockets along as descriptors. A client that dies takes its
 //! transports with it, and their peers (`transport-disconnect`), and nothing else. An engine that dies shows to its
 //! clients as [`Event::DataPlaneGone`](ovpn_dco::Event::DataPlaneGone), and as
-//! [`ErrorKind::Gone`](ovpn_dco::ErrorKind::Gone) from every call.
+//! [`ErrorKind::Gone`] from every call.
 
 mod client;
 mod control_packet;
