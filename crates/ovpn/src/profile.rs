@@ -14,14 +14,15 @@ use crate::pki::{self, Issued, Purpose, Sentence, State, Store};
 
 const HELP: &str = "Makes, lists and ends profiles for clients.
 
-Usage: ovpn profile add NAME [--password] [--days N] [--output FILE] [--dir DIR]
-       ovpn profile renew NAME [--password] [--days N] [--output FILE] [--dir DIR]
+Usage: ovpn profile add NAME [--password] [--days N] [--output FILE | --qr] [--dir DIR]
+       ovpn profile renew NAME [--password] [--days N] [--output FILE | --qr] [--dir DIR]
        ovpn profile revoke NAME [--dir DIR]
        ovpn profile list [--json] [--dir DIR]
 
   --password     encrypt the private key with a password, which is asked for
   --days N       days until the certificate expires; 825 by default
   --output FILE  write the profile to this file, readable by its owner only, instead of standard output
+  --qr           show the profile as a code in the terminal, for a phone's camera; takes a large window
   --json         for programs
   --dir DIR      the folder that `ovpn init` made; /etc/ovpn by default
   --help         this text
@@ -52,6 +53,7 @@ struct Wish {
     password: bool,
     days: u64,
     output: Option<PathBuf>,
+    qr: bool,
     json: bool,
     dir: PathBuf,
 }
@@ -94,6 +96,7 @@ fn parse(words: &[String]) -> Result<Wish, Sentence> {
         password: false,
         days: pki::CLIENT_DAYS,
         output: None,
+        qr: false,
         json: false,
         dir: PathBuf::from(DEFAULT_DIR),
     };
@@ -102,6 +105,7 @@ fn parse(words: &[String]) -> Result<Wish, Sentence> {
         match word.as_str() {
             "--password" => wish.password = true,
             "--json" => wish.json = true,
+            "--qr" => wish.qr = true,
             "--output" => wish.output = Some(PathBuf::from(value()?)),
             "--dir" => wish.dir = PathBuf::from(value()?),
             "--days" => {
@@ -171,7 +175,10 @@ fn perform(wish: &Wish) -> Result<(), Sentence> {
                 ));
             }
             let issued = store.authority()?.issue(&wish.name, Purpose::Client, now, wish.days)?;
-            let text = profile(&store, &issued, password.as_deref().map(String::as_str), now)?;
+            let mut text = profile(&store, &issued, password.as_deref().map(String::as_str), now)?;
+            if wish.qr {
+                text = code(&text)?;
+            }
             store.record(&issued)?;
             hand_over(wish, &text)
         }
@@ -208,6 +215,23 @@ fn profile(
     Ok(text)
 }
 
+/// The profile as a code of half blocks, without the lines that only people read.
+fn code(text: &str) -> Result<Zeroizing<String>, Sentence> {
+    let lean: Zeroizing<String> = Zeroizing::new(
+        text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).flat_map(|l| [l, "\n"]).collect(),
+    );
+    let code =
+        qrcode::QrCode::with_error_correction_level(lean.as_bytes(), qrcode::EcLevel::L).map_err(|_| {
+            format!(
+                "the profile has {} bytes, and a code holds 2953: use --output FILE instead of --qr",
+                lean.len()
+            )
+        })?;
+    let mut shown = code.render::<qrcode::render::unicode::Dense1x2>().build();
+    shown.push('\n');
+    Ok(Zeroizing::new(shown))
+}
+
 fn hand_over(wish: &Wish, text: &str) -> Result<(), Sentence> {
     let lost = |error: std::io::Error| {
         format!(
@@ -223,7 +247,7 @@ fn hand_over(wish: &Wish, text: &str) -> Result<(), Sentence> {
         }
         None => {
             let mut out = std::io::stdout();
-            if out.is_terminal() {
+            if out.is_terminal() && !wish.qr {
                 eprintln!(
                     "(this is the profile, private key included; `> {}.ovpn` puts it into a file)",
                     wish.name
@@ -336,6 +360,29 @@ mod tests {
         assert_eq!(states, want.map(|(n, s)| (n.to_owned(), s)));
         act(&dir, &format!("add alice --output {}", again.display())).expect("the name is free again");
         std::fs::remove_dir_all(&root).expect("removed");
+    }
+
+    #[test]
+    fn a_profile_fits_into_a_code() {
+        let dir = std::env::temp_dir().join(format!("ovpn-code-{}", std::process::id()));
+        let args =
+            words(&format!("--endpoint vpn-with-a-rather-long-name.example.org:443 --dir {}", dir.display()));
+        assert_eq!(format!("{:?}", crate::init::run(&args)), format!("{:?}", ExitCode::SUCCESS));
+        {
+            let store = Store::open(&dir).expect("open");
+            let issued = store.authority().expect("authority").issue(
+                "a.name@example.org",
+                Purpose::Client,
+                pki::now(),
+                9,
+            );
+            let text = profile(&store, &issued.expect("certificate"), None, pki::now()).expect("profile");
+            let shown = code(&text).expect("fits");
+            let rows: Vec<_> = shown.lines().collect();
+            assert!(rows.len() > 80 && rows.iter().all(|row| row.chars().count() == rows[0].chars().count()));
+            assert!(code(&"x".repeat(3000)).expect_err("too long").contains("--output"));
+        }
+        std::fs::remove_dir_all(&dir).expect("removed");
     }
 
     #[test]
