@@ -20,11 +20,12 @@ use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use ovpn_config::model::{DataPlane, Local, Protocol, Role, TlsRole, TlsVersion};
-use ovpn_config::{Class, Config, Diagnostic, Feature, Loaded, Wanted, features_wanted, load_command_line};
+use ovpn_config::{Class, Config, Diagnostic, Loaded, Wanted, features_wanted, load_command_line};
 use serde::Serialize;
 
 use crate::check_files;
 use crate::config_files::Files;
+use crate::planner;
 
 const HELP: &str = "Says what a configuration would do, and starts nothing.
 
@@ -244,7 +245,7 @@ impl Choice {
         let wanted = features_wanted(&loaded.config);
         let mut reasons: Vec<Reason> = wanted
             .iter()
-            .filter_map(|w| against_kernel(&w.feature).map(|text| Reason::new(loaded, w, text)))
+            .filter_map(|w| planner::against_kernel(&w.feature).map(|text| Reason::new(loaded, w, text)))
             .collect();
         let by_name = loaded.config.device.data_plane;
         let plain =
@@ -279,25 +280,6 @@ impl Reason {
             line: place.as_ref().map(|p| p.line),
             column: place.as_ref().map(|p| p.column),
         }
-    }
-}
-
-/// Why the kernel's driver cannot carry a feature, if it cannot.
-const fn against_kernel(feature: &Feature) -> Option<&'static str> {
-    match feature {
-        Feature::HttpProxy | Feature::SocksProxy => {
-            Some("wants a proxy, which the kernel's driver cannot talk to")
-        }
-        Feature::Fragment(_) => {
-            Some("wants fragmentation inside the tunnel, which the kernel's driver does not do")
-        }
-        Feature::CompressionFraming(ovpn_config::model::Compression::StubV2) => None,
-        Feature::CompressionFraming(_) => {
-            Some("wants compression framing, which the kernel's driver does not speak")
-        }
-        Feature::NullDevice => Some("wants no device, and the kernel's driver always makes one"),
-        Feature::Named(DataPlane::Engine) => Some("asks for the engine"),
-        _ => None,
     }
 }
 

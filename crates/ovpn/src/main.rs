@@ -41,6 +41,7 @@ mod outcome;
 mod p2p;
 mod pki;
 mod plane;
+mod planner;
 mod port;
 mod private_key;
 mod process;

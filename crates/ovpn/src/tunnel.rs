@@ -15,6 +15,7 @@ use ovpn_config::model::{Dns, DnsServer, DnsTransport, Dnssec, Gateway, Ifconfig
 use ovpn_sys::netlink::route::{LinkChange, Route as SystemRoute, Rtnetlink, TABLE_MAIN};
 
 use crate::dns;
+use crate::planner;
 use crate::routes::{self, Change, DefaultGateway, Redirect, Route, Situation, Target, Via, Wish};
 
 /// One device and what was set for it.
@@ -64,10 +65,11 @@ impl Tunnel {
         if config.device.ifconfig_noexec {
             return Ok(());
         }
-        let change =
-            LinkChange { up: Some(true), mtu: Some(u32::from(config.device.mtu)), ..LinkChange::default() };
+        let kind = self.net.link_get(self.index).map_err(io::Error::other)?.kind;
+        let mtu = planner::device_mtu(config.device.mtu, config.is_given("tun-mtu"), kind.as_deref());
+        let change = LinkChange { up: Some(true), mtu: Some(u32::from(mtu)), ..LinkChange::default() };
         self.net.link_change(self.index, &change).map_err(io::Error::other)?;
-        tracing::info!("net_iface_mtu_set: mtu {} for {}", config.device.mtu, self.name);
+        tracing::info!("net_iface_mtu_set: mtu {mtu} for {}", self.name);
         tracing::info!("net_iface_up: set {} up", self.name);
         match config.device.ifconfig {
             Some(Ifconfig::Subnet { local, prefix }) => {
