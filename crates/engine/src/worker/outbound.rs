@@ -31,8 +31,9 @@ const SEND_ABOVE: usize = 128 << 10;
 const FRAMES: usize = 64;
 /// More than any packet format adds.
 const MAX_OVERHEAD: usize = 64;
-/// The largest UDP payload, bytes.
-const MAX_DATAGRAM: usize = 65507;
+/// The most bytes in one message of segments. With IPv6, UDP and Ethernet headers and a VLAN tag it must stay below the
+/// 64 KiB up to which devices take it uncut.
+const MAX_RUN: usize = 65535 - 40 - 8 - 18;
 /// The most messages handed over in one call.
 const MESSAGES: usize = 32;
 
@@ -265,7 +266,7 @@ impl Run {
             LinkKind::Udp(_) => {
                 len != 0
                     && len <= self.segment
-                    && self.end - self.start + len <= MAX_DATAGRAM
+                    && self.end - self.start + len <= MAX_RUN
                     && self.count < MAX_SEGMENTS
             }
             LinkKind::Tcp(_) => true,
