@@ -1,7 +1,7 @@
 //! A control channel without a data plane, to try against stock OpenVPN by hand.
 //!
 //! ```text
-//! talk client|server|p2p-client|p2p-server LOCAL REMOTE SECONDS DIR [none|auth|crypt|v2] [reneg SECONDS] [login USER PASSWORD] [epoch]
+//! talk client|server|p2p-client|p2p-server LOCAL REMOTE SECONDS DIR [none|auth|crypt|v2] [reneg SECONDS] [login USER PASSWORD] [epoch] [loss PERCENT]
 //! ```
 //!
 //! `DIR` holds `ca.crt`, `server1.{crt,key}`, `client1.{crt,key}`, `ta.key`, `tc.key`, `tcv2-server.key`,
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead;
+use ovpn_control::Random as _;
 use ovpn_control::{
     Answer, Cipher, ClientParams, Credentials, DataFormat, DataKey, Endpoint, Event, Identity, InitialRate,
     Link, Now, P2pParams, P2pTls, PeerRules, Push, ServerParams, Session, SessionParams, SystemRandom,
@@ -77,6 +78,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => None,
     };
 
+    let loss: u8 = match after("loss") {
+        Some([percent, ..]) => percent.parse()?,
+        _ => 0,
+    };
     let socket = UdpSocket::bind(local.as_str())?;
     let remote: SocketAddr = remote.parse()?;
     let end = Instant::now() + Duration::from_secs(seconds.parse()?);
@@ -94,13 +99,13 @@ fn main() -> Result<(), Box<dyn Error>> {
                 pull_filters: Vec::new(),
             });
             let session = Session::client(params, credentials, Box::new(Random), Now::system())?;
-            talk(session, &socket, remote, end)
+            talk(session, &socket, remote, end, loss)
         }
         "p2p-client" | "p2p-server" => {
             let tls = if is_server { P2pTls::Server(server_tls()?) } else { P2pTls::Client(client_tls()?) };
             let params = Arc::new(P2pParams { session, tls, peer_info: Vec::new(), single_session: false });
             let session = Session::p2p(params, credentials, true, Box::new(Random), Now::system())?;
-            talk(session, &socket, remote, end)
+            talk(session, &socket, remote, end, loss)
         }
         "server" => {
             let params = Arc::new(ServerParams {
@@ -124,7 +129,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                         println!("accepted {from}");
                         let session =
                             Session::server(Arc::clone(&params), *accepted, Box::new(Random), Now::system())?;
-                        return talk(session, &socket, from, end);
+                        return talk(session, &socket, from, end, loss);
                     }
                     Err(reason) => println!("dropped: {reason}"),
                 }
@@ -140,7 +145,13 @@ fn talk(
     socket: &UdpSocket,
     remote: SocketAddr,
     end: Instant,
+    loss: u8,
 ) -> Result<(), Box<dyn Error>> {
+    let lost = || {
+        let mut die = [0; 1];
+        SystemRandom.fill(&mut die);
+        die[0] % 100 < loss
+    };
     let start = Instant::now();
     let mut packet = [0; 2048];
     let mut said_exit = false;
@@ -170,7 +181,9 @@ fn talk(
             }
         }
         while let Some(packet) = session.poll_transmit() {
-            socket.send_to(&packet, remote)?;
+            if !lost() {
+                socket.send_to(&packet, remote)?;
+            }
         }
         let now = Instant::now();
         if now >= end {
@@ -187,6 +200,7 @@ fn talk(
         socket.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
         if let Ok((length, from)) = socket.recv_from(&mut packet)
             && from == remote
+            && !lost()
         {
             let packet = &packet[..length];
             // Data packets have no place to go here, but they tell whether the keys are right.

@@ -149,6 +149,12 @@ impl Exchange {
         }
     }
 
+    /// With what the key before learnt about the way to the peer.
+    pub(crate) fn after(mut self, former: &Self) -> Self {
+        self.sender = self.sender.with_round_trip(former.sender.round_trip());
+        self
+    }
+
     /// Takes the acks of a packet.
     pub(crate) fn acknowledged(&mut self, ids: &[u32], now: Instant) {
         self.sender.acknowledge(ids, now);

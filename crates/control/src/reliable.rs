@@ -6,7 +6,8 @@
 //!  acks              ≤ 4 ride on a message, ≤ 8 in an ACK_V1; old ones are repeated to fill up
 //! ```
 //!
-//! A message goes out at once, again after the initial timeout, then after twice as long, up to 16 s. Three acks for
+//! A message goes out at once, again after the initial timeout, then after twice as long, up to 16 s; where the peer is known to
+//! be near, the first pause is four round trips. Three acks for
 //! later messages, and the peer's first sign of life ([`Sender::burst`]), bring it forward.
 //!
 //! Source: OpenVPN wire protocol, "Reliability layer".

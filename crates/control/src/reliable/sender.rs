@@ -15,6 +15,9 @@ const EARLY_RETRANSMIT: u8 = 3;
 /// its hand window of 60 s; this gives six.)
 const MAX_TIMEOUT: Duration = Duration::from_secs(16);
 
+/// The shortest pause, however near the peer is.
+const MIN_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// A message on its way.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -28,6 +31,9 @@ pub struct Outgoing {
     due: Instant,
     timeout: Duration,
     later_acks: u8,
+    /// When it was sent, as long as that was only once.
+    sent_once: Option<Instant>,
+    sent: bool,
 }
 
 /// The send window.
@@ -35,13 +41,40 @@ pub struct Outgoing {
 pub struct Sender {
     next: u32,
     initial_timeout: Duration,
+    /// How long the peer takes to acknowledge, once known.
+    round_trip: Option<Duration>,
     window: VecDeque<Outgoing>,
 }
 
 impl Sender {
     /// A window whose first message gets the id `next`.
     pub fn new(next: u32, initial_timeout: Duration) -> Self {
-        Self { next, initial_timeout, window: VecDeque::with_capacity(SEND_WINDOW as usize) }
+        Self {
+            next,
+            initial_timeout,
+            round_trip: None,
+            window: VecDeque::with_capacity(SEND_WINDOW as usize),
+        }
+    }
+
+    /// With what a former window learnt about the peer.
+    pub fn with_round_trip(mut self, round_trip: Option<Duration>) -> Self {
+        self.round_trip = round_trip;
+        self
+    }
+
+    /// How long the peer takes to acknowledge, smoothed.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// The pause after a message's first transmission: the configured one, or less where the peer is known to be
+    /// near.
+    fn first_timeout(&self) -> Duration {
+        match self.round_trip {
+            Some(time) => (time * 4).max(MIN_TIMEOUT).min(self.initial_timeout),
+            None => self.initial_timeout,
+        }
     }
 
     /// Whether another message fits.
@@ -71,6 +104,8 @@ impl Sender {
             due: now,
             timeout: self.initial_timeout,
             later_acks: 0,
+            sent_once: None,
+            sent: false,
         });
     }
 
@@ -84,6 +119,13 @@ impl Sender {
             for (index, message) in self.window.iter_mut().enumerate() {
                 if index == place {
                     message.acked = true;
+                    if let Some(sent) = message.sent_once {
+                        let sample = now.saturating_duration_since(sent);
+                        self.round_trip = Some(match self.round_trip {
+                            Some(before) => (before * 7 + sample) / 8,
+                            None => sample,
+                        });
+                    }
                 } else if index < place && !message.acked {
                     message.later_acks += 1;
                     if message.later_acks >= EARLY_RETRANSMIT {
@@ -100,15 +142,22 @@ impl Sender {
 
     /// Everything unacknowledged is due now, with the initial timeout: the peer has just come to life.
     pub fn burst(&mut self, now: Instant) {
+        let timeout = self.first_timeout();
         for message in &mut self.window {
             message.due = now;
-            message.timeout = self.initial_timeout;
+            message.timeout = timeout;
         }
     }
 
     /// The next message to send now; it is rescheduled with twice the pause.
     pub fn next_due(&mut self, now: Instant) -> Option<&Outgoing> {
+        let first_timeout = self.first_timeout();
         let message = self.window.iter_mut().find(|message| !message.acked && message.due <= now)?;
+        message.sent_once = (!message.sent).then_some(now);
+        if !message.sent {
+            message.sent = true;
+            message.timeout = first_timeout;
+        }
         message.due = now + message.timeout;
         message.timeout = (message.timeout * 2).min(MAX_TIMEOUT.max(self.initial_timeout));
         message.later_acks = 0;
@@ -184,6 +233,23 @@ mod tests {
         assert_eq!(due(&mut sender, now), [0; 0], "repeated acks count once");
         sender.acknowledge(&[4], now);
         assert_eq!(due(&mut sender, now), [0]);
+    }
+
+    #[test]
+    fn a_near_peer_is_asked_again_sooner() {
+        let start = Instant::now();
+        let mut sender = filled(3, start);
+        due(&mut sender, start);
+        let later = start + Duration::from_millis(100);
+        sender.acknowledge(&[0], later);
+        assert_eq!(sender.round_trip(), Some(Duration::from_millis(100)));
+        sender.push(Opcode::ControlV1, Vec::new(), later);
+        assert_eq!(due(&mut sender, later), [3]);
+        assert_eq!(due(&mut sender, later + Duration::from_millis(399)), [0; 0]);
+        assert_eq!(due(&mut sender, later + Duration::from_millis(400)), [3]);
+        // What was sent twice says nothing about the way.
+        sender.acknowledge(&[3], later + Duration::from_millis(401));
+        assert_eq!(sender.round_trip(), Some(Duration::from_millis(100)));
     }
 
     #[test]

@@ -102,15 +102,10 @@ impl Dialogue {
         let association = &mut self.association;
         let key_id = association.exchange.key_id.next();
         let role = association.role();
-        association.exchange = Exchange::open(
-            key_id,
-            role,
-            Opcode::SoftResetV1,
-            Vec::new(),
-            tls,
-            timing.tls_timeout,
-            now.instant,
-        );
+        let timeout = timing.tls_timeout;
+        association.exchange =
+            Exchange::open(key_id, role, Opcode::SoftResetV1, Vec::new(), tls, timeout, now.instant)
+                .after(&association.exchange);
         self.login = Login::Unasked;
         self.key_installed = false;
         self.old_key_dies = Some(now.instant + timing.tran_window);
