@@ -14,6 +14,9 @@ use crate::engine_process::{RemoteEngine, RemoteEvents, path};
 
 const WATCH: u64 = 0;
 
+/// Said once nothing more is missed.
+const LISTENING: &str = "listening";
+
 /// Prints until killed; with a device, until it is gone.
 ///
 /// # Errors
@@ -27,6 +30,7 @@ pub(crate) fn run(driver: Driver, iface: Option<&str>, json: bool) -> Result<(),
             let poller = Poller::new()?;
             poller.add(events.fd(), WATCH, Interest::Read)?;
             let mut ready = Vec::new();
+            eprintln!("{LISTENING}");
             loop {
                 poller.wait(&mut ready, None)?;
                 while let Some(event) = events.next()? {
@@ -46,6 +50,7 @@ fn every_kernel_device(json: bool) -> Result<(), Failure> {
     let poller = Poller::new()?;
     poller.add(&notifications, WATCH, Interest::Read)?;
     let mut ready = Vec::new();
+    eprintln!("{LISTENING}");
     loop {
         poller.wait(&mut ready, None)?;
         while let Some((ifindex, event)) = notifications.next_event()? {
@@ -73,6 +78,7 @@ fn every_engine(json: bool) -> Result<(), Failure> {
     // Of the engines that are there already, only what happens from now on counts.
     engines.find(false);
     let mut ready = Vec::new();
+    eprintln!("{LISTENING}");
     loop {
         engines.poller.wait(&mut ready, None)?;
         for event in ready.drain(..) {
