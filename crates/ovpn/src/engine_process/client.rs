@@ -52,7 +52,11 @@ impl RemoteEngine {
     /// [`ErrorKind::NoSuchDevice`] where nobody listens.
     pub(crate) fn connect_to(socket: &Path) -> Result<Self> {
         let mut connection = Connection::open(socket)?;
-        let answer = connection.reply(Command::CapabilitiesGet)?;
+        // One that ends at this moment is as good as none.
+        let answer = connection.reply(Command::CapabilitiesGet).map_err(|error| match error.kind() {
+            ErrorKind::Gone => Error::new(ErrorKind::NoSuchDevice, error.detail()),
+            _ => error,
+        })?;
         Ok(Self {
             device: decode_device(&answer)?,
             capabilities: decode_capabilities(&answer)?,
