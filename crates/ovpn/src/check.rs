@@ -62,6 +62,16 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
     if !loaded.refused() {
         loaded.diagnostics.extend(check_files::look(&loaded.config, crate::pki::now()));
     }
+    if let (true, [file]) = (loaded.refused(), rest.as_slice())
+        && let Some(report) = Report::client_options(file)
+    {
+        let text = if json {
+            report.json()
+        } else {
+            format!("{file}: accepted, as the options of one client of a server\n")
+        };
+        return print(&text, ExitCode::SUCCESS);
+    }
     let report = Report::new(name, &loaded, kernel_driver());
     let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -188,6 +198,25 @@ impl Report {
             control: control(c),
             diagnostics: loaded.diagnostics.iter().map(said).collect(),
         }
+    }
+
+    /// For a file of `client-config-dir`: one that holds options of a single client only.
+    fn client_options(file: &str) -> Option<Self> {
+        let text = ovpn_config::Reader::read(&Files, file).ok()?;
+        let (_, diagnostics, _) = ovpn_config::load_client_options(file, &text, &Files);
+        diagnostics.iter().all(|d| !d.class.refuses()).then(|| Self {
+            schema: "ovpn-check/1",
+            file: file.to_owned(),
+            accepted: true,
+            ready: true,
+            role: "client options",
+            remotes: Vec::new(),
+            listen: Vec::new(),
+            data_plane: Choice { choice: "none", kernel_available: kernel_driver(), reasons: Vec::new() },
+            ciphers: Vec::new(),
+            control: Vec::new(),
+            diagnostics: Vec::new(),
+        })
     }
 
     fn json(&self) -> String {
@@ -410,6 +439,19 @@ mod tests {
             (&said[1]["class"], &said[1]["line"], &said[1]["column"]),
             (&"error".into(), &9.into(), &6.into())
         );
+    }
+
+    #[test]
+    fn one_clients_file() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/tests/corpus/client-config/");
+        for name in ["branch-office", "fixed-address", "locked", "DEFAULT"] {
+            assert_eq!(
+                Report::client_options(&format!("{dir}{name}")).map(|r| r.role),
+                Some("client options"),
+                "{name}"
+            );
+        }
+        assert!(Report::client_options(&format!("{dir}../refused/static-key.conf")).is_none());
     }
 
     #[test]
