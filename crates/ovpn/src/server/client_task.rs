@@ -441,10 +441,8 @@ impl ClientTask {
         }
         variables::set_remote(&mut self.environment, self.base.remote, true);
         variables::set_time(&mut self.environment, &local_time(self.since), self.since);
-        self.base.shared.registry().identify(self.base.id, |facts| {
-            facts.common_name = Some(identity.common_name.clone());
-            facts.username = identity.username.clone();
-        });
+        let username = identity.username.as_deref();
+        self.base.shared.registry().log_in(self.base.id, &identity.common_name, username);
         let remote = sockets::shown(self.base.remote);
         tracing::info!("[{}] Peer Connection Initiated with {remote}", identity.common_name);
         self.identity = Some(identity);
@@ -530,7 +528,7 @@ impl ClientTask {
         let assignment = &configured.assignment;
         let timers = timers(&config.timers, configured.options.timers.as_ref());
         let addresses = Addresses { v4: assignment.v4, v6: assignment.v6 };
-        shared.registry().identify(self.base.id, |facts| {
+        shared.registry().note(self.base.id, |facts| {
             facts.cipher = Some(negotiated.cipher.name().to_owned());
             facts.addresses = Some(addresses);
         });

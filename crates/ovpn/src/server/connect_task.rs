@@ -88,7 +88,7 @@ impl ConnectTask {
 
     /// Closes older clients of the same name and waits until they are gone.
     async fn replace_namesakes(&self) {
-        let older = self.shared.registry().namesakes(self.id, &self.common_name);
+        let older = self.shared.registry().namesakes(self.id);
         for orders in older {
             tracing::info!(
                 "MULTI: new connection by client '{}' will cause previous active sessions by this client to be \

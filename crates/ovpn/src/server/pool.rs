@@ -106,12 +106,14 @@ impl AddressPool {
         Ok(Some(Self { start_v4, start_v6, entries, releases: 0, anonymous, fixed }))
     }
 
-    /// Takes an entry for this common name; `None` if all are taken.
+    /// Takes an entry for this common name, which may be empty; `None` if all are taken.
     pub(crate) fn acquire(&mut self, common_name: &str) -> Option<Lease> {
         let handle = self.find(common_name)?;
         let entry = self.entries.get_mut(handle as usize)?;
         entry.taken = true;
-        if !self.anonymous {
+        if common_name.is_empty() {
+            entry.common_name = None;
+        } else if !self.anonymous {
             entry.common_name = Some(common_name.to_owned());
         }
         Some(Lease { handle, addresses: self.addresses(handle) })

@@ -59,6 +59,8 @@ pub(crate) struct Facts {
     pub(crate) cipher: Option<String>,
     /// Its addresses.
     pub(crate) addresses: Option<Addresses>,
+    /// Counts logins: the higher, the later.
+    login: u64,
 }
 
 /// A client as others see it.
@@ -114,6 +116,7 @@ pub(crate) struct Registry {
     by_address: HashMap<(TransportId, SocketAddr), ClientId>,
     by_peer: HashMap<PeerId, ClientId>,
     next: ClientId,
+    logins: u64,
 }
 
 impl Registry {
@@ -128,6 +131,7 @@ impl Registry {
             by_address: HashMap::new(),
             by_peer: HashMap::new(),
             next: 0,
+            logins: 0,
         }
     }
 
@@ -179,8 +183,19 @@ impl Registry {
         self.clients.iter().map(|(id, client)| (*id, client))
     }
 
-    /// Notes who a client is.
-    pub(crate) fn identify(&mut self, id: ClientId, facts: impl FnOnce(&mut Facts)) {
+    /// A client has logged in.
+    pub(crate) fn log_in(&mut self, id: ClientId, common_name: &str, username: Option<&str>) {
+        self.logins += 1;
+        let login = self.logins;
+        self.note(id, |facts| {
+            facts.common_name = Some(common_name.to_owned());
+            facts.username = username.map(str::to_owned);
+            facts.login = login;
+        });
+    }
+
+    /// Notes something about a client.
+    pub(crate) fn note(&mut self, id: ClientId, facts: impl FnOnce(&mut Facts)) {
         if let Some(client) = self.clients.get_mut(&id) {
             facts(&mut client.facts);
         }
@@ -195,10 +210,14 @@ impl Registry {
         }
     }
 
-    /// Other clients with this common name: how to order them away.
-    pub(crate) fn namesakes(&self, id: ClientId, common_name: &str) -> Vec<mpsc::UnboundedSender<Order>> {
-        let same = |(other, client): &(ClientId, &Client)| {
-            *other != id && client.facts.common_name.as_deref() == Some(common_name)
+    /// Clients that logged in earlier under the same name: how to order them away. Clients without a name are
+    /// strangers to each other.
+    pub(crate) fn namesakes(&self, id: ClientId) -> Vec<mpsc::UnboundedSender<Order>> {
+        let Some(client) = self.clients.get(&id) else { return Vec::new() };
+        let (name, login) =
+            (client.facts.common_name.clone().filter(|name| !name.is_empty()), client.facts.login);
+        let same = |(_, other): &(ClientId, &Client)| {
+            name.is_some() && other.facts.common_name == name && other.facts.login < login
         };
         self.clients().filter(same).map(|(_, client)| client.orders()).collect()
     }
@@ -299,11 +318,27 @@ mod tests {
         let first = registry.lease(id, "a").unwrap();
         assert_eq!(registry.lease(id, "a"), Some(first));
         assert_eq!(registry.claim(id, "10.9.0.0/16".parse().unwrap(), 9, 0), Claim::New);
-        registry.identify(id, |facts| facts.common_name = Some("a".to_owned()));
         let (other, _, _mail2) = admit(&mut registry, 2).unwrap();
-        assert_eq!(registry.namesakes(other, "a").len(), 1);
-        assert_eq!(registry.namesakes(id, "a").len(), 0);
         assert_eq!(registry.remove(id), ["10.9.0.0/16".parse().unwrap()]);
         assert_eq!(registry.lease(other, "a"), Some(first));
+    }
+
+    #[test]
+    fn the_later_login_sends_the_earlier_away() {
+        let mut registry = registry(9);
+        let (slow, _, mut slow_mail) = admit(&mut registry, 1).unwrap();
+        let (quick, _, mut quick_mail) = admit(&mut registry, 2).unwrap();
+        let (other, _, _mail) = admit(&mut registry, 3).unwrap();
+        registry.log_in(quick, "a", None);
+        registry.log_in(other, "b", None);
+        registry.log_in(slow, "a", Some("alice"));
+        for orders in registry.namesakes(slow) {
+            orders.send(Order::Close("replaced")).unwrap();
+        }
+        assert!(quick_mail.orders.try_recv().is_ok() && slow_mail.orders.try_recv().is_err());
+        assert!(registry.namesakes(quick).is_empty());
+        registry.log_in(quick, "", None);
+        registry.log_in(slow, "", None);
+        assert!(registry.namesakes(slow).is_empty(), "clients without a name are strangers");
     }
 }
