@@ -9,6 +9,7 @@
 
 mod connection;
 pub(crate) mod login;
+mod push_update;
 pub(crate) mod remotes;
 
 use std::net::SocketAddr;
@@ -258,6 +259,7 @@ impl Client {
         };
         let word = sockets::protocol_word(remote, tcp);
         let socket = if tcp {
+            self.tell(TunnelState::TcpConnect, "", None);
             tracing::info!("Attempting to establish TCP connection with {}", sockets::shown(remote));
             let connect =
                 sockets::tcp_connect(remote, local, &self.config.transport, options.connect_timeout);

@@ -23,6 +23,7 @@ impl Environment {
     }
 
     /// Reads a variable.
+    #[cfg(test)]
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }

@@ -9,7 +9,6 @@
 //! `SECONDS.MICROSECONDS FLAGS`. Messages go to standard output, or to the file of `log`/`log-append`, or to syslog.
 //! A line that cannot be written is lost: logging never stops a tunnel.
 
-use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -28,9 +27,6 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
-
-/// Lines kept for readers that come later (the management interface's `log all`), as `management-log-cache` does.
-const CACHE_LINES: usize = 250;
 
 static LOGGER: OnceLock<Arc<Logger>> = OnceLock::new();
 static VERB: AtomicU8 = AtomicU8::new(1);
@@ -77,7 +73,6 @@ pub(crate) struct Line {
 pub(crate) fn start() {
     let logger = Arc::new(Logger {
         output: Mutex::new(Output { sink: Sink::Stdout, style: Style::default(), muted: Muted::default() }),
-        recent: Mutex::new(VecDeque::new()),
         listeners: Mutex::new(Vec::new()),
     });
     if LOGGER.set(logger.clone()).is_ok() {
@@ -131,11 +126,6 @@ pub(crate) fn mute() -> u32 {
     MUTE.load(Ordering::Relaxed)
 }
 
-/// The lines logged last, oldest first.
-pub(crate) fn recent() -> Vec<Line> {
-    LOGGER.get().map(|logger| lock(&logger.recent).iter().cloned().collect()).unwrap_or_default()
-}
-
 /// Calls `listener` with every line from now on, until it returns `false`. It must neither block nor log.
 pub(crate) fn listen(listener: impl FnMut(&Line) -> bool + Send + 'static) {
     if let Some(logger) = LOGGER.get() {
@@ -147,7 +137,6 @@ type Listener = Box<dyn FnMut(&Line) -> bool + Send>;
 
 struct Logger {
     output: Mutex<Output>,
-    recent: Mutex<VecDeque<Line>>,
     listeners: Mutex<Vec<Listener>>,
 }
 
@@ -280,11 +269,6 @@ impl Logger {
             }
         }
         lock(&self.listeners).retain_mut(|listener| listener(&line));
-        let mut recent = lock(&self.recent);
-        if recent.len() == CACHE_LINES {
-            recent.pop_front();
-        }
-        recent.push_back(line);
     }
 }
 

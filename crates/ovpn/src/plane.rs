@@ -52,11 +52,6 @@ impl Plane {
         &self.data_plane
     }
 
-    /// The variables of the device's scripts, once it is configured.
-    pub(crate) fn environment(&self) -> Option<&Environment> {
-        self.up.as_ref().map(|up| &up.environment)
-    }
-
     /// Configures the device as `config` says, unless that is in force already. `options` are those of a client's
     /// server, `peer` is its address and common name.
     ///

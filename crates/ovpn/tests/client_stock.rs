@@ -78,13 +78,10 @@ fn assert_clean(ns: &Netns, before: &str) {
     assert_eq!(state(ns), before);
 }
 
+/// Routes and rules; link-local ones come and go by themselves.
 fn state(ns: &Netns) -> String {
-    format!(
-        "{}{}{}",
-        ns.ip("route show").unwrap(),
-        ns.ip("-6 route show").unwrap(),
-        ns.ip("rule show").unwrap()
-    )
+    let all = ["route show", "-6 route show", "rule show"].map(|what| ns.ip(what).unwrap()).concat();
+    all.lines().filter(|line| !line.starts_with("fe80::")).map(|line| format!("{line}\n")).collect()
 }
 
 /// One connection: up, pings of both families, exit seen by the server, nothing left behind.
@@ -325,4 +322,89 @@ fn p2p_as_tls_client() {
 #[test]
 fn p2p_as_tls_server() {
     peers("p2p-server", false);
+}
+
+/// A program on a management socket.
+struct Program(std::os::unix::net::UnixStream);
+
+impl Program {
+    fn connect(path: &std::path::Path) -> Self {
+        let end = std::time::Instant::now() + LIMIT;
+        loop {
+            match std::os::unix::net::UnixStream::connect(path) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(LIMIT)).unwrap();
+                    return Self(stream);
+                }
+                Err(error) => assert!(std::time::Instant::now() < end, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        use std::io::Write as _;
+        self.0.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// Reads lines until one contains `text`.
+    fn hear(&mut self, text: &str) -> String {
+        use std::io::Read as _;
+        let mut line = Vec::new();
+        let mut seen = String::new();
+        loop {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).unwrap_or_else(|error| panic!("no {text:?} ({error}):\n{seen}"));
+            line.push(byte[0]);
+            if byte[0] == b'\n' {
+                let text_line = String::from_utf8_lossy(&line).into_owned();
+                seen.push_str(&text_line);
+                if text_line.contains(text) {
+                    return text_line;
+                }
+                line.clear();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_holds_answers_and_ends_the_client() {
+    let label = "cl-mgmt";
+    let dir = folder(label);
+    let pair = Pair::new(label).unwrap();
+    script(&dir, "verify", r#"test "$(cat "$1" | tr '\n' ' ')" = "alice right ""#);
+    let _server =
+        start_server(&pair, &dir, "proto udp4\nscript-security 2\nauth-user-pass-verify ./verify via-file\n");
+    let mut client = start_client(
+        &pair,
+        &dir,
+        "remote 10.10.1.2 1194 udp4\nauth-user-pass\nauth-retry interact\nmanagement mgmt unix\nmanagement-hold\n\
+         management-query-passwords\nstatus status.log 1\n",
+    );
+    let mut program = Program::connect(&dir.path().join("mgmt"));
+    program.hear(">HOLD:Waiting for hold release:0");
+    program.say("state on");
+    program.hear("SUCCESS: real-time state notification set to ON");
+    for (password, outcome) in [
+        ("wrong", ">PASSWORD:Verification Failed: 'Auth'"),
+        ("right", ",CONNECTED,SUCCESS,10.77.0.2,10.10.1.2,1194,"),
+    ] {
+        program.say("hold release");
+        program.hear(">PASSWORD:Need 'Auth' username/password");
+        program.say("username \"Auth\" alice");
+        program.hear("SUCCESS: 'Auth' username entered");
+        program.say(&format!("password \"Auth\" {password}"));
+        program.hear(outcome);
+    }
+    ping(&pair.left, "10.77.0.1");
+    program.say("status");
+    program.hear("OpenVPN STATISTICS");
+    program.hear("TUN/TAP read bytes,");
+    std::thread::sleep(Duration::from_millis(1500));
+    let status = fs::read_to_string(dir.path().join("status.log")).unwrap();
+    assert!(status.starts_with("OpenVPN STATISTICS\nUpdated,") && status.ends_with("END\n"), "{status}");
+    program.say("signal SIGTERM");
+    program.hear("SUCCESS: signal SIGTERM thrown");
+    assert!(client.wait(LIMIT).unwrap().success());
 }

@@ -21,6 +21,7 @@ use ovpn_wire::message::{AuthFailed, Restart};
 
 use super::Client;
 use super::login::{Challenge, Refused};
+use super::push_update;
 use super::remotes::Advance;
 use crate::data_plane::{framing, key_config, outside, peer_id, peer_update, slot};
 use crate::management::{Handle, TunnelState};
@@ -78,6 +79,10 @@ pub(crate) struct Connection<'a> {
     format: DataFormat,
     /// With the server's options applied.
     config: Config,
+    /// What the server pushed, updates included.
+    options: Vec<String>,
+    /// The status file is written then.
+    status_at: Option<Instant>,
     common_name: String,
     heard: bool,
     completed: bool,
@@ -146,6 +151,8 @@ impl<'a> Connection<'a> {
             credentials,
             peer: None,
             format: DataFormat::V2,
+            options: Vec::new(),
+            status_at: None,
             common_name: String::new(),
             heard: false,
             completed: false,
@@ -254,6 +261,7 @@ impl<'a> Connection<'a> {
         };
         consider(self.poll_deadline());
         consider(self.routes_at);
+        consider(self.status_at);
         consider(self.leave_at.as_ref().map(|(at, _)| *at));
         consider(self.idle.as_ref().map(|idle| idle.next));
         consider(self.session_deadline());
@@ -309,6 +317,9 @@ impl<'a> Connection<'a> {
             self.routes_at = None;
             self.finish().await?;
         }
+        if self.status_at.is_some_and(|at| at <= now) {
+            self.write_status();
+        }
         Ok(self.check_idle(now))
     }
 
@@ -357,14 +368,30 @@ impl<'a> Connection<'a> {
         Some(End::from_signal(signal).stay_if(self.completed))
     }
 
-    /// SIGUSR2, in the status file's form.
-    fn log_statistics(&mut self) {
-        let stats = match (self.peer, &self.client.plane) {
+    /// `status FILE SECONDS`.
+    fn write_status(&mut self) {
+        let Some(status) = &self.client.config.process.status else { return };
+        self.status_at = Some(Instant::now() + status.interval.max(Duration::from_secs(1)));
+        let path = status.path.clone();
+        let mut text = statistics(&self.stats(), self.control).join("\n");
+        text.push('\n');
+        if let Err(error) = std::fs::write(&path, text) {
+            tracing::warn!("--status {path}: {error}");
+        }
+    }
+
+    fn stats(&self) -> dco::PeerStats {
+        match (self.peer, &self.client.plane) {
             (Some(peer), Some(plane)) => {
                 plane.data_plane().peer_get(peer).map(|info| info.stats).unwrap_or_default()
             }
             _ => dco::PeerStats::default(),
-        };
+        }
+    }
+
+    /// SIGUSR2, in the status file's form.
+    fn log_statistics(&mut self) {
+        let stats = self.stats();
         for line in statistics(&stats, self.control) {
             tracing::info!("{line}");
         }
@@ -477,6 +504,8 @@ impl<'a> Connection<'a> {
             },
             Event::AuthFailed(failed) => return Ok(Some(self.on_auth_failed(failed))),
             Event::AuthPending { timeout, .. } => {
+                let detail = format!("timeout {}", timeout.as_secs());
+                self.client.tell(TunnelState::AuthPending, &detail, None);
                 tracing::info!(
                     "AUTH_PENDING received, extending handshake timeout to {} s",
                     timeout.as_secs()
@@ -514,7 +543,7 @@ impl<'a> Connection<'a> {
                 return Ok(Some(End::retry("remote-exit").stay()));
             }
             Event::Failed(failure) => return Ok(Some(self.on_failure(&failure))),
-            Event::PushUpdate(options) => self.on_push_update(&options),
+            Event::PushUpdate(options) => return self.on_push_update(&options).await,
             _ => {}
         }
         Ok(None)
@@ -555,6 +584,12 @@ impl<'a> Connection<'a> {
             return Ok(Some(End::retry("process-push-msg-failed")));
         }
         self.config = applied.config;
+        self.options = reply.options.clone();
+        if let Some(management) = &self.client.management {
+            for text in &self.config.scripts.echo {
+                management.echo(text);
+            }
+        }
         let pushed = applied.pushed;
         if let Some(token) = pushed.auth_token {
             self.client.login.set_token(pushed.auth_token_user, token.0.clone(), self.credentials.as_ref());
@@ -619,11 +654,34 @@ impl<'a> Connection<'a> {
         management.set_status(move |_| statistics(&again().unwrap_or_default(), Traffic::default()));
     }
 
-    fn on_push_update(&mut self, options: &[String]) {
-        tracing::warn!(
-            "PUSH_UPDATE received; these options take effect at the next connection: {}",
-            options.join(",")
-        );
+    /// The server changes options: the edited list is applied as a whole, without ending the connection.
+    async fn on_push_update(&mut self, update: &[String]) -> Result<Option<End>, Fatal> {
+        let shown: Vec<Cow<'_, str>> = update.iter().map(|option| masked(option)).collect();
+        tracing::info!("PUSH: Received control message: 'PUSH_UPDATE,{}'", shown.join(","));
+        let options = match push_update::edit(&self.options, update) {
+            Ok(options) => options,
+            Err(option) => {
+                tracing::warn!("PUSH_UPDATE: this option cannot be changed while connected: {option}");
+                return Ok(Some(End::retry("Offending option received from server").stay()));
+            }
+        };
+        let applied = self.client.config.apply_pushed(&options);
+        for diagnostic in &applied.diagnostics {
+            tracing::warn!("{}", diagnostic.one_line(&applied.sources));
+        }
+        if let Some(rejected) = applied.rejected {
+            tracing::warn!("Pushed option rejected by filter: '{rejected}'. Restarting.");
+            return Ok(Some(End::retry("process-push-msg-failed")));
+        }
+        self.config = applied.config;
+        self.options = options;
+        let base = self.client.environment.clone();
+        let (config, options) = (self.config.clone(), self.options.clone());
+        let (remote, common_name) = (self.remote, self.common_name.clone());
+        self.plane()?.bring_up(&config, &options, &base, Some((remote, &common_name))).await?;
+        self.plane()?.add_routes().await;
+        tracing::info!("PUSH_UPDATE applied");
+        Ok(None)
     }
 
     /// Routes, and the line that everyone waits for.
@@ -631,6 +689,7 @@ impl<'a> Connection<'a> {
         self.client.tell(TunnelState::AddRoutes, "", None);
         let complete = self.plane()?.add_routes().await;
         self.completed = true;
+        self.write_status();
         self.idle = self.config.timers.inactive.map(|inactive| Idle {
             after: inactive.after,
             bytes: inactive.bytes,
@@ -823,6 +882,6 @@ mod tests {
     fn session_ids_are_shown_in_two_groups() {
         let packet = [0x40, 1, 2, 3, 4, 5, 6, 7, 8, 0];
         assert_eq!(session_id(&packet), "01020304 05060708");
-        assert_eq!(session_id(&packet[..3]), "0102 ");
+        assert_eq!(session_id(&packet[..3]), " ");
     }
 }

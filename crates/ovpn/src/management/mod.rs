@@ -13,9 +13,8 @@ mod conversation;
 mod history;
 mod service;
 
-pub(crate) use command::{Command, ParseError, RemoteChoice};
 pub(crate) use conversation::{Answer, Conversation, Output, Request, Shared};
-pub(crate) use history::{History, LogFlag, Tunnel, TunnelState};
+pub(crate) use history::{LogFlag, Tunnel, TunnelState};
 pub(crate) use service::{Handle, start};
 
 /// The version of the interface that we speak.

@@ -58,6 +58,7 @@ struct Entered {
 enum News {
     State(String),
     Log(String),
+    Echo(String),
     Notice(String),
 }
 
@@ -156,6 +157,7 @@ impl Handle {
         logging::listen(move |line| {
             let Some(inner) = inner.upgrade() else { return false };
             let flag = match line.level {
+                tracing::Level::ERROR if line.text.starts_with("Exiting due to fatal") => LogFlag::Fatal,
                 tracing::Level::ERROR => LogFlag::Nonfatal,
                 tracing::Level::WARN => LogFlag::Warning,
                 tracing::Level::INFO => LogFlag::Informational,
@@ -191,6 +193,12 @@ impl Handle {
     /// A line that starts with `>` for whoever is connected.
     pub(crate) fn notice(&self, line: String) {
         let _ = self.inner.news.send(News::Notice(line));
+    }
+
+    /// A pushed or configured `echo`.
+    pub(crate) fn echo(&self, text: &str) {
+        let line = lock(&self.inner.shared).echo(unix_now(), text);
+        let _ = self.inner.news.send(News::Echo(line));
     }
 
     /// Whether passwords are asked here (`management-query-passwords`).
@@ -302,6 +310,7 @@ impl Handle {
                     let output = match item {
                         Ok(News::State(line)) => conversation.state(&line),
                         Ok(News::Log(line)) => conversation.log(&line),
+                        Ok(News::Echo(line)) => conversation.echo(&line),
                         Ok(News::Notice(line)) => conversation.notice(&line),
                         // A program that reads too slowly misses lines.
                         Err(broadcast::error::RecvError::Lagged(_)) => None,
@@ -369,7 +378,8 @@ impl Handle {
                 Answer::Success(format!("signal {name} thrown"))
             }
             Request::HoldRelease => {
-                self.inner.released.notify_waiters();
+                // Kept for the next hold if none waits now.
+                self.inner.released.notify_one();
                 success("hold release succeeded")
             }
             Request::Username { kind, value } => {
