@@ -150,12 +150,12 @@ fn note(one: &Wanted) -> Option<String> {
     Some(format!("`{}` {what}", one.option))
 }
 
-/// The device's MTU: the configured one, or one with which nothing is fragmented on the outside where the driver
-/// clamps no MSS and the configuration names none.
-pub(crate) fn device_mtu(configured: u16, given: bool, link_kind: Option<&str>) -> u16 {
+/// The device's MTU: the configured one; or, where it is 1500 (the default, which servers push unasked) and the driver
+/// clamps no MSS, one with which nothing is fragmented on the outside.
+pub(crate) fn device_mtu(configured: u16, link_kind: Option<&str>) -> u16 {
     let kernel =
         link_kind.is_some_and(|kind| kind == Api::Ovpn.link_kind() || kind == Api::DcoV2.link_kind());
-    if kernel && !given && configured == MTU_DEFAULT { MTU_WITHOUT_CLAMP } else { configured }
+    if kernel && configured == MTU_DEFAULT { MTU_WITHOUT_CLAMP } else { configured }
 }
 
 #[cfg(test)]
@@ -300,9 +300,9 @@ mod tests {
 
     #[test]
     fn mtu_without_clamping() {
-        assert_eq!(device_mtu(1500, false, Some("ovpn")), 1428);
-        assert_eq!(device_mtu(1500, true, Some("ovpn")), 1500);
-        assert_eq!(device_mtu(1400, false, Some("ovpn")), 1400);
-        assert_eq!(device_mtu(1500, false, Some("tun")), 1500);
+        assert_eq!(device_mtu(1500, Some("ovpn")), 1428);
+        assert_eq!(device_mtu(1400, Some("ovpn")), 1400);
+        assert_eq!(device_mtu(1499, Some("ovpn-dco")), 1499);
+        assert_eq!(device_mtu(1500, Some("tun")), 1500);
     }
 }

@@ -66,7 +66,7 @@ impl Tunnel {
             return Ok(());
         }
         let kind = self.net.link_get(self.index).map_err(io::Error::other)?.kind;
-        let mtu = planner::device_mtu(config.device.mtu, config.is_given("tun-mtu"), kind.as_deref());
+        let mtu = planner::device_mtu(config.device.mtu, kind.as_deref());
         let change = LinkChange { up: Some(true), mtu: Some(u32::from(mtu)), ..LinkChange::default() };
         self.net.link_change(self.index, &change).map_err(io::Error::other)?;
         tracing::info!("net_iface_mtu_set: mtu {mtu} for {}", self.name);
