@@ -139,12 +139,19 @@ fn packets_pass_over_udp() -> anyhow::Result<()> {
         for workers in [Workers::One, Workers::PerDirection, Workers::Many(2)] {
             let bed = Bed::new()?;
             let [(a, _a), (b, _b)] = p2p(&bed, from, to, workers)?;
+            let dropped =
+                |engine: &Engine| engine.drops().into_iter().filter(|d| d.1 > 0).collect::<Vec<_>>();
+            let early = (dropped(&a), dropped(&b));
             for (options, to) in [
                 ("-c 100 -i 0.002 -W 3", "10.8.0.2"),
                 ("-c 100 -i 0.002 -W 3 -s 3000", "10.8.0.2"),
                 ("-c 10 -i 0.002 -W 3", "fd00:8::2"),
             ] {
-                ping(&bed.a, options, to).with_context(|| format!("{from}, {workers:?}"))?;
+                ping(&bed.a, options, to).with_context(|| {
+                    let dropped =
+                        |engine: &Engine| engine.drops().into_iter().filter(|d| d.1 > 0).collect::<Vec<_>>();
+                    format!("{from}, {workers:?}, dropped {:?} {:?}", dropped(&a), dropped(&b))
+                })?;
             }
             let (sent, received) = (a.peer_get(id(1))?.stats, b.peer_get(id(1))?.stats);
             assert!(sent.vpn.tx_packets >= 210);

@@ -257,6 +257,7 @@ impl Delivery {
                     refused[usize::from(udp)] = true;
                     return Err(Refused);
                 }
+                tracing::trace!(%error, count, "the device did not take a frame");
                 drops.add(DropReason::DeviceFull, count as u64);
                 return Ok(());
             }
