@@ -20,7 +20,7 @@ use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use ovpn_config::model::{DataPlane, Local, Protocol, Role, TlsRole, TlsVersion};
-use ovpn_config::{Class, Config, Diagnostic, Loaded, Wanted, features_wanted, load_command_line};
+use ovpn_config::{Class, Config, Diagnostic, Feature, Loaded, Wanted, features_wanted, load_command_line};
 use serde::Serialize;
 
 use crate::check_files;
@@ -272,8 +272,11 @@ impl Choice {
     /// The kernel's driver where it is there and can carry this, else the engine; with every reason against the kernel.
     fn new(loaded: &Loaded, kernel_available: bool) -> Self {
         let wanted = features_wanted(&loaded.config);
+        // Only servers need one subnet; two ends may have a pair of addresses on every data plane.
+        let server = loaded.config.role == Role::Server;
         let mut reasons: Vec<Reason> = wanted
             .iter()
+            .filter(|w| w.feature != Feature::PointToPoint || server)
             .filter_map(|w| planner::against_kernel(&w.feature).map(|text| Reason::new(loaded, w, text)))
             .collect();
         let by_name = loaded.config.device.data_plane;
