@@ -1,5 +1,7 @@
 //! The engine as a process of its own: what outlives what.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 //! The scripts in `ovpn_cli/` use the tool's grammar only; they run with any tool that has it (`OVPN_CLI`) and, with
 //! `OVPN_DRIVER=kernel`, on the kernel's driver. Root is needed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

@@ -74,7 +74,7 @@ impl Relay {
     }
 
     /// Moves packets from the engine to the owner.
-    pub(super) fn to_owner(&mut self, buffer: &mut [u8]) -> State {
+    pub(super) fn outward(&mut self, buffer: &mut [u8]) -> State {
         if let Some(message) = self.waiting.take() {
             match self.owner.send(&message, &[]) {
                 Ok(()) => {}
@@ -123,7 +123,7 @@ impl Relay {
     }
 
     /// Moves packets from the owner to the engine.
-    pub(super) fn from_owner(&self, buffer: &mut [u8]) -> State {
+    pub(super) fn inward(&self, buffer: &mut [u8]) -> State {
         for _ in 0..BATCH {
             let got = match self.owner.recv(buffer) {
                 Ok((0, _)) => return State::Abandoned,

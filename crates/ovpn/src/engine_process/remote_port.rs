@@ -97,6 +97,7 @@ mod tests {
 
     /// A port of two queues.
     #[derive(Clone)]
+    #[expect(clippy::type_complexity, reason = "a wake, what comes, what went")]
     struct Queues(Arc<(Wake, Mutex<VecDeque<io::Result<Vec<u8>>>>, Mutex<Vec<Vec<u8>>>)>);
 
     impl ControlPort for Queues {
@@ -129,21 +130,21 @@ mod tests {
         let mut packet = [0; 2048];
         assert_eq!(port.recv(&mut packet).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         queues.0.1.lock().unwrap().push_back(Ok(b"hello".to_vec()));
-        assert_eq!(relay.to_owner(&mut buffer), State::Open);
+        assert_eq!(relay.outward(&mut buffer), State::Open);
         let got = port.recv(&mut packet).unwrap();
         assert_eq!((&packet[..got.len], got.from), (&b"hello"[..], "10.0.0.1:5".parse().unwrap()));
         port.send(b"back", got.from, None).unwrap();
-        assert_eq!(relay.from_owner(&mut buffer), State::Open);
+        assert_eq!(relay.inward(&mut buffer), State::Open);
         assert_eq!(*queues.0.2.lock().unwrap(), [b"back".to_vec()]);
 
         queues.0.1.lock().unwrap().push_back(Err(io::ErrorKind::UnexpectedEof.into()));
-        assert_eq!(relay.to_owner(&mut buffer), State::Ended);
+        assert_eq!(relay.outward(&mut buffer), State::Ended);
         assert_eq!(port.recv(&mut packet).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(port.recv(&mut packet).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 
         let (_queues, relay, port) = both();
         drop(port);
-        assert_eq!(relay.from_owner(&mut buffer), State::Abandoned);
+        assert_eq!(relay.inward(&mut buffer), State::Abandoned);
         let (_queues, relay, port) = both();
         drop(relay);
         assert_eq!(port.recv(&mut packet).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
@@ -163,7 +164,7 @@ mod tests {
         let mut got = Vec::new();
         let mut was_full = false;
         while got.len() < packets.len() {
-            while relay.to_owner(&mut buffer) == State::Open && !queues.0.1.lock().unwrap().is_empty() {}
+            while relay.outward(&mut buffer) == State::Open && !queues.0.1.lock().unwrap().is_empty() {}
             was_full |= relay.waiting_for_room();
             let mut packet = [0; 2048];
             while let Ok(received) = port.recv(&mut packet) {

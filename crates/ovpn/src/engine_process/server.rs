@@ -343,11 +343,9 @@ impl<'a> Server<'a> {
         let Some(&(id, side)) = self.sides.get(&token) else { return };
         let Some(served) = self.transports.get_mut(&id) else { return };
         // An owner's end that became writable is served like the port: what waits for room goes first.
-        let outward = side == Side::Port || served.full;
-        let mut state = if outward { served.relay.to_owner(buffer) } else { State::Open };
-        if side == Side::Owner
-            && state != State::Abandoned
-            && served.relay.from_owner(buffer) == State::Abandoned
+        let first_out = side == Side::Port || served.full;
+        let mut state = if first_out { served.relay.outward(buffer) } else { State::Open };
+        if side == Side::Owner && state != State::Abandoned && served.relay.inward(buffer) == State::Abandoned
         {
             state = State::Abandoned;
         }
@@ -362,7 +360,7 @@ impl<'a> Server<'a> {
                 let owner = poller.modify(served.relay.owner_fd(), served.owner_token, Interest::ReadWrite);
                 if served.ended { owner } else { owner.and(poller.remove(served.relay.port_fd())) }
             }
-            State::Open if outward && served.full => {
+            State::Open if first_out && served.full => {
                 served.full = false;
                 poller.modify(served.relay.owner_fd(), served.owner_token, Interest::Read).and(poller.add(
                     served.relay.port_fd(),
