@@ -239,7 +239,7 @@ impl Daemon {
 
     /// The lines that tell what was negotiated and what carries the data.
     fn interesting(&self) -> impl Iterator<Item = &str> {
-        const WORDS: [&str; 3] = ["Data Channel:", "data plane", "Control Channel:"];
+        const WORDS: [&str; 3] = ["Data plane:", "Control Channel:", "Data Channel:"];
         self.seen.iter().map(String::as_str).filter(|line| WORDS.iter().any(|word| line.contains(word)))
     }
 }

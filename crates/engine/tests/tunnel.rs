@@ -148,9 +148,8 @@ fn packets_pass_over_udp() -> anyhow::Result<()> {
                 ("-c 10 -i 0.002 -W 3", "fd00:8::2"),
             ] {
                 ping(&bed.a, options, to).with_context(|| {
-                    let dropped =
-                        |engine: &Engine| engine.drops().into_iter().filter(|d| d.1 > 0).collect::<Vec<_>>();
-                    format!("{from}, {workers:?}, dropped {:?} {:?}", dropped(&a), dropped(&b))
+                    let late = (dropped(&a), dropped(&b));
+                    format!("{from}, {workers:?}, {options}: dropped before {early:?}, after {late:?}")
                 })?;
             }
             let (sent, received) = (a.peer_get(id(1))?.stats, b.peer_get(id(1))?.stats);

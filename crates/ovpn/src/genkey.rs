@@ -15,7 +15,6 @@ use base64::Engine as _;
 use ovpn_config::model::{Cipher, Material};
 use ovpn_config::{Class, Loaded, load_command_line};
 use ovpn_crypto::auth_token::TokenKey;
-use ovpn_crypto::secret::Secret;
 use ovpn_crypto::tls_crypt_v2::{Metadata, ServerKey};
 use zeroize::Zeroizing;
 

@@ -495,13 +495,13 @@ impl Link<'_> {
                 tracing::info!("[{cn}] Inactivity timeout (--ping-restart), restarting");
                 Ok(Some(Signal::soft(Kind::Usr1, "ping-restart")))
             }
-            dco::Event::PeerDeleted { peer, reason } if Some(peer) == self.peer => match reason {
-                DelReason::TransportError | DelReason::TransportDisconnect => {
-                    self.peer = None;
-                    Ok(Some(Signal::soft(Kind::Usr1, "connection-reset")))
-                }
-                _ => Ok(None),
-            },
+            dco::Event::PeerDeleted {
+                peer,
+                reason: DelReason::TransportError | DelReason::TransportDisconnect,
+            } if Some(peer) == self.peer => {
+                self.peer = None;
+                Ok(Some(Signal::soft(Kind::Usr1, "connection-reset")))
+            }
             dco::Event::KeySwap { peer, .. } if Some(peer) == self.peer => {
                 self.session.renegotiate(Now::system());
                 Ok(None)
