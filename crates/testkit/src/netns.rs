@@ -154,6 +154,6 @@ mod tests {
         let mut sleeper = Running::start(ns.command("sleep").arg("60")).unwrap();
         drop(ns);
         assert!(!std::path::Path::new("/run/netns").join(name).exists());
-        assert!(!sleeper.wait(Duration::from_secs(1)).unwrap().success());
+        assert!(!sleeper.wait(Duration::from_secs(10)).unwrap().success());
     }
 }
