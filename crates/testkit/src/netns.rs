@@ -152,6 +152,11 @@ mod tests {
         let inside = ns.enter(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
         assert_ne!(inside, std::fs::read_link("/proc/thread-self/ns/net").unwrap());
         let mut sleeper = Running::start(ns.command("sleep").arg("60")).unwrap();
+        // It enters the namespace by itself; before that nobody finds it there.
+        crate::wait_for("the program inside", Duration::from_secs(10), || {
+            ns.pids().is_ok_and(|pids| !pids.is_empty()).then_some(())
+        })
+        .unwrap();
         drop(ns);
         assert!(!std::path::Path::new("/run/netns").join(name).exists());
         assert!(!sleeper.wait(Duration::from_secs(10)).unwrap().success());
