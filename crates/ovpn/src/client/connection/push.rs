@@ -1,0 +1,191 @@
+//! The server's options: applied when they come, and when they change.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ovpn_config::model::{Config, Ifconfig, MssFix};
+use ovpn_control::{DataFormat, Negotiated, PushReply};
+use ovpn_dco::{PeerConfig, VpnAddrs};
+
+use super::super::push_update;
+use super::statistics::Idle;
+use super::{Connection, End};
+use crate::data_plane::{framing, outside, peer_id, peer_update};
+use crate::management::TunnelState;
+use crate::outcome::Fatal;
+use crate::sd_notify;
+
+impl Connection<'_> {
+    pub(super) async fn on_push_reply(&mut self, reply: PushReply) -> Result<Option<End>, Fatal> {
+        let shown: Vec<Cow<'_, str>> = reply.options.iter().map(|option| masked(option)).collect();
+        tracing::info!("PUSH: Received control message: 'PUSH_REPLY,{}'", shown.join(","));
+        let applied = self.client.config.apply_pushed(&reply.options);
+        for diagnostic in &applied.diagnostics {
+            tracing::warn!("{}", diagnostic.one_line(&applied.sources));
+        }
+        if let Some(rejected) = applied.rejected {
+            tracing::warn!("Pushed option rejected by filter: '{rejected}'. Restarting.");
+            return Ok(Some(End::retry("process-push-msg-failed")));
+        }
+        self.config = applied.config;
+        self.options = reply.options.clone();
+        if let Some(management) = &self.client.management {
+            for text in &self.config.scripts.echo {
+                management.echo(text);
+            }
+        }
+        let pushed = applied.pushed;
+        if let Some(token) = pushed.auth_token {
+            self.client.login.set_token(pushed.auth_token_user, token.0.clone(), self.credentials.as_ref());
+            self.session.set_credentials(self.client.login.next(&self.client.config)?);
+        }
+        let negotiated = reply.negotiated;
+        self.format = negotiated.format;
+        log_negotiated(&self.config, &negotiated);
+        self.tell_addresses(TunnelState::AssignIp, "", None);
+        let base = self.client.environment.clone();
+        let (config, remote, common_name) = (self.config.clone(), self.remote, self.common_name.clone());
+        self.plane()?.bring_up(&config, &reply.options, &base, Some((remote, &common_name))).await?;
+        let compression = pushed.compression.unwrap_or(self.config.data.compression);
+        let id = peer_id(&negotiated);
+        let peer = PeerConfig {
+            id,
+            tx_id: None,
+            transport: self.transport,
+            remote: (!self.tcp).then_some(self.remote),
+            local: None,
+            vpn: VpnAddrs::default(),
+            framing: framing(compression),
+        };
+        let mssfix = self.client.entry(self.entry).map_or(MssFix::Default, |entry| entry.options.mssfix);
+        let outside = outside(self.remote, self.tcp, self.format);
+        let update = peer_update(&self.config.timers, mssfix, self.config.device.mtu, outside);
+        let plane = self.plane()?;
+        if let Err(error) =
+            plane.data_plane().peer_new(&peer).and_then(|()| plane.data_plane().peer_set(id, &update))
+        {
+            tracing::error!("the data plane does not take the server as a peer: {error}");
+            return Ok(Some(End::retry("init_instance")));
+        }
+        self.peer = Some(id);
+        self.offer_statistics(id);
+        Ok(None)
+    }
+
+    /// Tells the management interface a state with the tunnel's addresses.
+    pub(super) fn tell_addresses(&self, state: TunnelState, detail: &str, remote: Option<SocketAddr>) {
+        let Some(management) = &self.client.management else { return };
+        let v4 = self.config.device.ifconfig.map(|ifconfig| match ifconfig {
+            Ifconfig::Subnet { local, .. } | Ifconfig::PointToPoint { local, .. } => local,
+        });
+        let v6 = self.config.device.ifconfig_ipv6.map(|ifconfig| ifconfig.local.addr());
+        management.state(state, detail, (v4, v6), remote);
+    }
+
+    /// The server changes options: the edited list is applied as a whole, without ending the connection.
+    pub(super) async fn on_push_update(&mut self, update: &[String]) -> Result<Option<End>, Fatal> {
+        let shown: Vec<Cow<'_, str>> = update.iter().map(|option| masked(option)).collect();
+        tracing::info!("PUSH: Received control message: 'PUSH_UPDATE,{}'", shown.join(","));
+        let options = match push_update::edit(&self.options, update) {
+            Ok(options) => options,
+            Err(option) => {
+                tracing::warn!("PUSH_UPDATE: this option cannot be changed while connected: {option}");
+                return Ok(Some(End::retry("Offending option received from server").stay()));
+            }
+        };
+        let applied = self.client.config.apply_pushed(&options);
+        for diagnostic in &applied.diagnostics {
+            tracing::warn!("{}", diagnostic.one_line(&applied.sources));
+        }
+        if let Some(rejected) = applied.rejected {
+            tracing::warn!("Pushed option rejected by filter: '{rejected}'. Restarting.");
+            return Ok(Some(End::retry("process-push-msg-failed")));
+        }
+        self.config = applied.config;
+        self.options = options;
+        let base = self.client.environment.clone();
+        let (config, options) = (self.config.clone(), self.options.clone());
+        let (remote, common_name) = (self.remote, self.common_name.clone());
+        self.plane()?.bring_up(&config, &options, &base, Some((remote, &common_name))).await?;
+        self.plane()?.add_routes().await;
+        tracing::info!("PUSH_UPDATE applied");
+        Ok(None)
+    }
+
+    /// Routes, and the line that everyone waits for.
+    pub(super) async fn finish(&mut self) -> Result<(), Fatal> {
+        self.client.tell(TunnelState::AddRoutes, "", None);
+        let complete = self.plane()?.add_routes().await;
+        self.completed = true;
+        self.write_status();
+        self.idle = self.config.timers.inactive.map(|inactive| Idle {
+            after: inactive.after,
+            bytes: inactive.bytes,
+            next: Instant::now() + inactive.after,
+            counted: 0,
+        });
+        self.tell_addresses(
+            TunnelState::Connected,
+            if complete { "SUCCESS" } else { "ROUTE_ERROR" },
+            Some(self.remote),
+        );
+        let line = if complete {
+            "Initialization Sequence Completed"
+        } else {
+            "Initialization Sequence Completed With Errors"
+        };
+        tracing::info!("{line}");
+        sd_notify::status(line);
+        Ok(())
+    }
+}
+
+/// An option for the log: secrets do not appear.
+fn masked(option: &str) -> Cow<'_, str> {
+    match option.split_once(' ') {
+        Some(("auth-token", _)) => Cow::Borrowed("auth-token [[TOKEN]]"),
+        _ => Cow::Borrowed(option),
+    }
+}
+
+fn log_negotiated(config: &Config, negotiated: &Negotiated) {
+    let id = negotiated.peer_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    tracing::info!("Data Channel: cipher '{}', peer-id: {id}", negotiated.cipher.name());
+    let seconds = |timer: Option<Duration>| timer.map_or(0, |timer| timer.as_secs());
+    let timers = &config.timers;
+    if timers.ping_exit.is_some() && timers.ping_restart.is_none() {
+        tracing::info!("Timers: ping {}, ping-exit {}", seconds(timers.ping), seconds(timers.ping_exit));
+    } else {
+        tracing::info!(
+            "Timers: ping {}, ping-restart {}",
+            seconds(timers.ping),
+            seconds(timers.ping_restart)
+        );
+    }
+    let mut flags = String::new();
+    for (on, word) in [
+        (negotiated.cc_exit, " cc-exit"),
+        (negotiated.tls_ekm, " tls-ekm"),
+        (negotiated.dyn_tls_crypt, " dyn-tls-crypt"),
+        (negotiated.format == DataFormat::Epoch, " aead-epoch"),
+    ] {
+        if on {
+            flags.push_str(word);
+        }
+    }
+    if !flags.is_empty() {
+        tracing::info!("Protocol options: protocol-flags{flags}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_not_logged() {
+        assert_eq!(masked("auth-token SESS_ID_AT_x"), "auth-token [[TOKEN]]");
+        assert_eq!(masked("ping 5"), "ping 5");
+    }
+}
