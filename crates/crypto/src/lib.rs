@@ -19,3 +19,6 @@ pub mod tls_crypt_v2;
 // Data channel.
 pub mod aead;
 pub mod epoch;
+
+// Proxies.
+pub mod http_digest;

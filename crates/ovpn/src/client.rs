@@ -11,6 +11,7 @@ mod connection;
 pub(crate) mod login;
 mod push_update;
 pub(crate) mod remotes;
+mod way;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use ovpn_dco::{Mode, SocketSource};
 use self::connection::{Connection, End};
 use self::login::Login;
 use self::remotes::{Advance, Remotes, Retry};
+use self::way::Way;
 use crate::environment::Environment;
 use crate::management::{Handle, TunnelState};
 use crate::outcome::{Fatal, Outcome};
@@ -48,6 +50,8 @@ pub(crate) struct Client {
     pub(crate) environment: Environment,
     pub(crate) tls: TlsClient,
     pub(crate) login: Login,
+    /// Username and password for a proxy, once they are known.
+    proxy_login: Option<Credentials>,
     pub(crate) management: Option<Handle>,
     pub(crate) plane: Option<Plane>,
     entries: Vec<Entry>,
@@ -73,11 +77,6 @@ impl Client {
             if config.transport.force_tcp.is_some_and(|force| force != tcp) {
                 continue;
             }
-            if options.http_proxy.is_some() || options.socks_proxy.is_some() {
-                return Err(Fatal(
-                    "http-proxy and socks-proxy are not supported yet: connect directly".to_owned(),
-                ));
-            }
             let wrapping = materials::wrapping_of(&config, options)?;
             entries.push(Entry { options: options.clone(), wrapping, addresses: Vec::new() });
         }
@@ -100,6 +99,7 @@ impl Client {
             tls: materials::tls_client(&config)?,
             environment: setup.environment(),
             login: Login::default(),
+            proxy_login: None,
             management: setup.management.clone(),
             plane: None,
             remotes: Remotes::new(entries.len()),
@@ -239,50 +239,22 @@ impl Client {
             Ok(remote) => remote,
             Err(end) => return Ok(end),
         };
-        if let Some(plane) = &mut self.plane {
-            plane.keep_way_to(remote.ip().to_canonical());
-        }
         let Some(entry) = self.entries.get(entry_index) else {
             return Err(Fatal("No usable connection profiles are present".to_owned()));
         };
-        let options = &entry.options;
-        let tcp = options.remote.protocol.is_tcp();
-        let bound = options.local_port.is_some() || options.local_host.is_some() || options.bind;
-        let local = if bound {
-            let port = options.local_port.unwrap_or(0);
-            match sockets::local_address(options.local_host.as_deref(), port, remote).await {
-                Ok(local) => Some(local),
-                Err(error) => return Err(Fatal::new("the address of --local cannot be used", error)),
-            }
-        } else {
-            None
-        };
-        let word = sockets::protocol_word(remote, tcp);
-        let socket = if tcp {
-            self.tell(TunnelState::TcpConnect, "", None);
-            tracing::info!("Attempting to establish TCP connection with {}", sockets::shown(remote));
-            let connect =
-                sockets::tcp_connect(remote, local, &self.config.transport, options.connect_timeout);
-            tokio::select! {
-                socket = connect => socket,
-                signal = next_but_usr2(signals) => return Ok(End::from_signal(signal)),
-            }
-        } else {
-            sockets::udp_to(remote, local, &self.config.transport)
-        };
-        let socket = match socket {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::warn!("{word}: connect to {} failed: {error}", sockets::shown(remote));
-                return Ok(End::retry("init_instance"));
-            }
-        };
-        if tcp {
-            tracing::info!("TCP connection established with {}", sockets::shown(remote));
+        let options = entry.options.clone();
+        if let Some(plane) = &mut self.plane {
+            plane.keep_way_to(remote.ip().to_canonical());
         }
-        let link_local = local.map_or_else(|| "(not bound)".to_owned(), sockets::shown);
-        tracing::info!("{word} link local: {link_local}");
-        tracing::info!("{word} link remote: {}", sockets::shown(remote));
+        let Way { socket, ends, relay } = match self.open_way(&options, remote, signals).await? {
+            Ok(way) => way,
+            Err(end) => return Ok(end),
+        };
+        if let Some(plane) = &mut self.plane {
+            plane.keep_way_to(ends.outside.ip().to_canonical());
+        }
+        let word = sockets::protocol_word(ends.server, ends.tcp);
+        tracing::info!("{word} link remote: {}", sockets::shown(ends.server));
         let credentials = match self.credentials(signals).await? {
             Ok(credentials) => credentials,
             Err(end) => return Ok(end),
@@ -296,8 +268,8 @@ impl Client {
             Ok(transport) => transport,
             Err(error) => return Err(Fatal::new("the data plane does not take the socket", error)),
         };
-        let connection = Connection::new(self, entry_index, remote, tcp, transport, credentials)?;
-        connection.run(signals).await
+        let connection = Connection::new(self, entry_index, ends, transport, credentials)?;
+        connection.run(relay, signals).await
     }
 
     /// The address to try, resolving the entry's name where needed. Failures are tried again every 5 seconds for as
@@ -315,15 +287,15 @@ impl Client {
         {
             return Ok(known);
         }
-        let remote = &entry.options.remote;
-        let host = if self.config.transport.remote_random_hostname {
-            format!("{:012x}.{}", random_u64() & 0xffff_ffff_ffff, remote.host)
+        let (host, port, family) = way::first_hop(&entry.options);
+        let host = if self.config.transport.remote_random_hostname && host == entry.options.remote.host {
+            format!("{:012x}.{host}", random_u64() & 0xffff_ffff_ffff)
         } else {
-            remote.host.clone()
+            host.to_owned()
         };
         let started = tokio::time::Instant::now();
         loop {
-            let lookup = sockets::resolve(&host, remote.port, remote.family);
+            let lookup = sockets::resolve(&host, port, family);
             let found = tokio::select! {
                 found = lookup => found,
                 signal = next_but_usr2(signals) => return Err(End::from_signal(signal)),
@@ -335,7 +307,7 @@ impl Client {
                     return address.ok_or_else(|| End::retry("init_instance"));
                 }
                 Err(error) => {
-                    tracing::warn!("RESOLVE: Cannot resolve host address: {host}:{} ({error})", remote.port);
+                    tracing::warn!("RESOLVE: Cannot resolve host address: {host}:{port} ({error})");
                     let limit = self.config.transport.resolve_retry;
                     if limit.is_some_and(|limit| started.elapsed() >= limit) {
                         return Err(End::retry("init_instance"));

@@ -6,7 +6,7 @@
 //! | `logging`, `signal`, `sd_notify`, `outcome` | the process: its log, signals, service manager, exit codes |
 //! | `materials`, `private_key`, `prompt` | keys, certificates and passwords |
 //! | `session_params`, `data_plane`, `setup` | configuration to control plane and data plane |
-//! | `sockets`, `port` | outside sockets, and the data plane's control port |
+//! | `sockets`, `proxy`, `port` | outside sockets, ways through proxies, and the data plane's control port |
 //! | `plane`, `tunnel`, `routes`, `dns`, `mss` | the device over its life; its addresses, routes and name servers |
 //! | `script`, `environment`, `script_environment` | user scripts |
 //! | `client`, `p2p`, `server` | the modes |
@@ -47,6 +47,7 @@ mod private_key;
 mod process;
 mod profile;
 mod prompt;
+mod proxy;
 mod routes;
 mod script;
 mod script_environment;

@@ -63,7 +63,7 @@ pub(crate) fn tcp_listen(
     tokio::net::TcpListener::from_std(socket.into())
 }
 
-/// A TCP connection to `remote`.
+/// A TCP connection to `remote`, out of the runtime.
 ///
 /// # Errors
 /// What the system said; `TimedOut` after `limit`.
@@ -73,6 +73,19 @@ pub(crate) async fn tcp_connect(
     options: &Transport,
     limit: Duration,
 ) -> io::Result<OwnedFd> {
+    tcp_accepted(tcp_stream(remote, local, options, limit).await?)
+}
+
+/// A TCP connection to `remote`.
+///
+/// # Errors
+/// As [`tcp_connect`].
+pub(crate) async fn tcp_stream(
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+    options: &Transport,
+    limit: Duration,
+) -> io::Result<tokio::net::TcpStream> {
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
     set_options(&socket, options)?;
     if let Some(local) = local {
@@ -81,10 +94,9 @@ pub(crate) async fn tcp_connect(
     }
     socket.set_nonblocking(true)?;
     let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-    let stream = tokio::time::timeout(limit, socket.connect(remote))
+    tokio::time::timeout(limit, socket.connect(remote))
         .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no connection within connect-timeout"))??;
-    tcp_accepted(stream)
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no connection within connect-timeout"))?
 }
 
 /// Takes an accepted or connected stream out of the runtime.

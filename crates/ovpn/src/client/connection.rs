@@ -23,10 +23,12 @@ use ovpn_control::{Credentials, DataFormat, Now, Session, SystemRandom};
 use ovpn_dco::{self as dco, PeerId, Transport, TransportId};
 
 use super::Client;
+use super::way::Ends;
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
 use crate::plane::Plane;
 use crate::port::Port;
+use crate::proxy::Relay;
 use crate::signal::{Kind, Signal, Signals};
 use crate::{session_params, sockets};
 
@@ -37,8 +39,7 @@ use statistics::{Idle, Traffic};
 pub(crate) struct Connection<'a> {
     client: &'a mut Client,
     entry: usize,
-    remote: SocketAddr,
-    tcp: bool,
+    ends: Ends,
     session: Session,
     port: Port,
     transport: TransportId,
@@ -71,8 +72,7 @@ impl<'a> Connection<'a> {
     pub(crate) fn new(
         client: &'a mut Client,
         entry: usize,
-        remote: SocketAddr,
-        tcp: bool,
+        ends: Ends,
         transport: Transport,
         credentials: Option<Credentials>,
     ) -> Result<Self, Fatal> {
@@ -82,7 +82,7 @@ impl<'a> Connection<'a> {
         let plane = client.plane.as_ref().ok_or_else(missing)?;
         let session = session_params::session(
             &client.config,
-            session_params::link(remote, tcp),
+            session_params::link(ends.outside, ends.tcp),
             options.wrapping.clone(),
             options.options.max_packet_size,
             plane.data_plane().capabilities(),
@@ -96,8 +96,7 @@ impl<'a> Connection<'a> {
             config: client.config.clone(),
             client,
             entry,
-            remote,
-            tcp,
+            ends,
             session,
             port,
             transport: transport.id,
@@ -121,8 +120,8 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// What ends the whole process.
-    pub(crate) async fn run(mut self, signals: &mut Signals) -> Result<End, Fatal> {
-        let end = self.serve(signals).await;
+    pub(crate) async fn run(mut self, relay: Option<Relay>, signals: &mut Signals) -> Result<End, Fatal> {
+        let end = self.serve(relay.as_ref(), signals).await;
         self.session.close(Now::system());
         self.flush();
         if let Some(peer) = self.peer.take()
@@ -134,7 +133,7 @@ impl<'a> Connection<'a> {
         end.map(|end| End { completed: self.completed, ..end })
     }
 
-    async fn serve(&mut self, signals: &mut Signals) -> Result<End, Fatal> {
+    async fn serve(&mut self, relay: Option<&Relay>, signals: &mut Signals) -> Result<End, Fatal> {
         let mut buf = vec![0; 4096];
         loop {
             while let Some(event) = self.session.poll_event() {
@@ -156,7 +155,17 @@ impl<'a> Connection<'a> {
                     None => std::future::pending().await,
                 }
             };
+            let relay_ends = async {
+                match relay {
+                    Some(relay) => relay.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = relay_ends => {
+                    tracing::info!("Connection reset, restarting [the SOCKS proxy ended the relay]");
+                    return Ok(End::retry("connection-reset").stay_if(self.completed));
+                }
                 received = self.port.recv(&mut buf) => {
                     match received {
                         Ok(received) => {
@@ -164,11 +173,11 @@ impl<'a> Connection<'a> {
                             self.control.received += packet.len() as u64;
                             self.on_packet(packet, received.from);
                         }
-                        Err(error) if self.tcp => {
+                        Err(error) if self.ends.tcp => {
                             tracing::info!("Connection reset, restarting [{error}]");
                             return Ok(End::retry("connection-reset").stay_if(self.completed));
                         }
-                        Err(error) => tracing::info!("read {}: {error}", sockets::protocol_word(self.remote, false)),
+                        Err(error) => tracing::info!("read {}: {error}", sockets::protocol_word(self.ends.server, false)),
                     }
                 }
                 () = sleep => {
@@ -198,8 +207,8 @@ impl<'a> Connection<'a> {
     fn flush(&mut self) {
         while let Some(packet) = self.session.poll_transmit() {
             self.control.sent += packet.len() as u64;
-            if let Err(error) = self.port.send(&packet, self.remote, None) {
-                tracing::debug!("write {}: {error}", sockets::protocol_word(self.remote, self.tcp));
+            if let Err(error) = self.port.send(&packet, self.ends.wire, None) {
+                tracing::debug!("write {}: {error}", sockets::protocol_word(self.ends.server, self.ends.tcp));
             }
         }
     }
@@ -232,11 +241,11 @@ impl<'a> Connection<'a> {
     }
 
     fn on_packet(&mut self, packet: &[u8], from: SocketAddr) {
-        if !self.tcp && !same_address(from, self.remote) {
+        if !self.ends.tcp && !same_address(from, self.ends.wire) {
             tracing::debug!(
                 "TCP/UDP: Incoming packet rejected from {}, expected peer address: {}",
                 sockets::shown(from),
-                sockets::shown(self.remote)
+                sockets::shown(self.ends.server)
             );
             return;
         }
@@ -245,7 +254,7 @@ impl<'a> Connection<'a> {
             self.client.tell(TunnelState::Auth, "", None);
             tracing::info!(
                 "TLS: Initial packet from {}, sid={}",
-                sockets::shown(self.remote),
+                sockets::shown(self.ends.server),
                 session_id(packet)
             );
         }
@@ -292,7 +301,7 @@ impl<'a> Connection<'a> {
                 .explicit_exit_notify
                 .or(self.client.entry(self.entry).and_then(|entry| entry.options.explicit_exit_notify))
                 .filter(|&count| count > 0);
-            if let (Some(count), false) = (notify, self.tcp)
+            if let (Some(count), false) = (notify, self.ends.tcp)
                 && self.session.exit(Now::system())
             {
                 tracing::info!("{} received, sending exit notification to peer", signal.kind.name());

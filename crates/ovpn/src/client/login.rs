@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ovpn_config::Config;
-use ovpn_config::model::{AuthRetry, Credentials as Source, StaticChallenge};
+use ovpn_config::model::{AuthRetry, Credentials as Source, Material, StaticChallenge};
 use ovpn_control::Credentials;
 
 use crate::outcome::Fatal;
@@ -63,22 +63,14 @@ impl Login {
             return Ok(Some(entered.clone()));
         }
         let mut found = match source {
-            Source::Ask => ask(None)?,
+            Source::Ask => ask("Auth", None)?,
             Source::UsernameOnly => {
                 Credentials { username: question("Enter Auth Username:", true)?, password: String::new() }
             }
-            Source::From(material) => {
-                let bytes = materials::read("auth-user-pass", material)?;
-                let text = String::from_utf8_lossy(&bytes);
-                let mut lines = text.lines();
-                let username = lines.next().unwrap_or_default().trim_end().to_owned();
-                match lines.next() {
-                    Some(password) => {
-                        Credentials { username, password: password.trim_end_matches('\r').to_owned() }
-                    }
-                    None => ask(Some(username))?,
-                }
-            }
+            Source::From(material) => match two_lines("auth-user-pass", material)? {
+                (Some(username), Some(password)) => Credentials { username, password },
+                (username, _) => ask("Auth", username)?,
+            },
         };
         if let Some(challenge) = &config.auth.static_challenge {
             add_static_answer(&mut found, challenge)?;
@@ -143,12 +135,30 @@ fn question(text: &str, echo: bool) -> Result<String, Fatal> {
     prompt::ask(text, echo).map_err(Fatal)
 }
 
-fn ask(username: Option<String>) -> Result<Credentials, Fatal> {
+/// Asks for what is missing.
+///
+/// # Errors
+/// When nobody can be asked.
+pub(super) fn ask(kind: &str, username: Option<String>) -> Result<Credentials, Fatal> {
     let username = match username {
         Some(username) => username,
-        None => question("Enter Auth Username:", true)?,
+        None => question(&format!("Enter {kind} Username:"), true)?,
     };
-    Ok(Credentials { username, password: question("Enter Auth Password:", false)? })
+    Ok(Credentials { username, password: question(&format!("Enter {kind} Password:"), false)? })
+}
+
+/// Username and password of a file or block: its first two lines, as far as it has them.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn two_lines(
+    option: &str,
+    material: &Material,
+) -> Result<(Option<String>, Option<String>), Fatal> {
+    let bytes = materials::read(option, material)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines().map(|line| line.trim_end_matches('\r').to_owned());
+    Ok((lines.next().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()), lines.next()))
 }
 
 fn add_static_answer(credentials: &mut Credentials, challenge: &StaticChallenge) -> Result<(), Fatal> {

@@ -75,7 +75,7 @@ impl Connection<'_> {
                 tracing::info!(
                     "[{}] Peer Connection Initiated with {}",
                     self.common_name,
-                    sockets::shown(self.remote)
+                    sockets::shown(self.ends.server)
                 );
                 self.run_ipchange().await;
                 self.client.tell(TunnelState::GetConfig, "", None);
@@ -180,9 +180,9 @@ impl Connection<'_> {
     pub(super) async fn run_ipchange(&self) {
         let Some(command) = &self.config.scripts.ipchange else { return };
         let mut environment = self.client.environment.clone();
-        crate::script_environment::add_peer(&mut environment, self.remote, &self.common_name);
-        let ip = self.remote.ip().to_canonical().to_string();
-        let arguments = vec![ip, self.remote.port().to_string()];
+        crate::script_environment::add_peer(&mut environment, self.ends.server, &self.common_name);
+        let ip = self.ends.server.ip().to_canonical().to_string();
+        let arguments = vec![ip, self.ends.server.port().to_string()];
         let script = Script { what: "ipchange", command, arguments, environment: &environment };
         if let Err(error) = script.run(self.config.scripts.security).await {
             tracing::warn!("{error}");

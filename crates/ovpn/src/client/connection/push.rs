@@ -11,7 +11,7 @@ use ovpn_dco::{PeerConfig, VpnAddrs};
 use super::super::push_update;
 use super::statistics::Idle;
 use super::{Connection, End};
-use crate::data_plane::{framing, outside, peer_id, peer_update};
+use crate::data_plane::{self, framing, peer_id, peer_update};
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
 use crate::sd_notify;
@@ -45,22 +45,24 @@ impl Connection<'_> {
         log_negotiated(&self.config, &negotiated);
         self.tell_addresses(TunnelState::AssignIp, "", None);
         let base = self.client.environment.clone();
-        let (config, remote, common_name) = (self.config.clone(), self.remote, self.common_name.clone());
-        self.plane()?.bring_up(&config, &reply.options, &base, Some((remote, &common_name))).await?;
+        let (config, common_name) = (self.config.clone(), self.common_name.clone());
+        let outside = self.ends.outside;
+        self.plane()?.bring_up(&config, &reply.options, &base, Some((outside, &common_name))).await?;
         let compression = pushed.compression.unwrap_or(self.config.data.compression);
         let id = peer_id(&negotiated);
         let peer = PeerConfig {
             id,
             tx_id: None,
             transport: self.transport,
-            remote: (!self.tcp).then_some(self.remote),
+            remote: (!self.ends.tcp).then_some(self.ends.wire),
             local: None,
             vpn: VpnAddrs::default(),
             framing: framing(compression),
         };
         let mssfix = self.client.entry(self.entry).map_or(MssFix::Default, |entry| entry.options.mssfix);
-        let outside = outside(self.remote, self.tcp, self.format);
-        let update = peer_update(&self.config.timers, mssfix, self.config.device.mtu, outside);
+        let outside = data_plane::outside(self.ends.outside, self.ends.tcp, self.format);
+        let mut update = peer_update(&self.config.timers, mssfix, self.config.device.mtu, outside);
+        update.mss = update.mss.map(|mss| mss.saturating_sub(self.ends.overhead));
         let plane = self.plane()?;
         if let Err(error) =
             plane.data_plane().peer_new(&peer).and_then(|()| plane.data_plane().peer_set(id, &update))
@@ -106,8 +108,8 @@ impl Connection<'_> {
         self.options = options;
         let base = self.client.environment.clone();
         let (config, options) = (self.config.clone(), self.options.clone());
-        let (remote, common_name) = (self.remote, self.common_name.clone());
-        self.plane()?.bring_up(&config, &options, &base, Some((remote, &common_name))).await?;
+        let (outside, common_name) = (self.ends.outside, self.common_name.clone());
+        self.plane()?.bring_up(&config, &options, &base, Some((outside, &common_name))).await?;
         self.plane()?.add_routes().await;
         tracing::info!("PUSH_UPDATE applied");
         Ok(None)
@@ -128,7 +130,7 @@ impl Connection<'_> {
         self.tell_addresses(
             TunnelState::Connected,
             if complete { "SUCCESS" } else { "ROUTE_ERROR" },
-            Some(self.remote),
+            Some(self.ends.server),
         );
         let line = if complete {
             "Initialization Sequence Completed"

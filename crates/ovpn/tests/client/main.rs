@@ -1,0 +1,6 @@
+//! Our client (and point-to-point peer) where the way or the login is not plain: proxies, keys, questions, leaks. Stock
+//! OpenVPN is at the other end. Root is needed.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod proxy;
+mod scene;
