@@ -82,6 +82,10 @@ drop_reasons! {
     SendFailed = "send-failed";
     /// The system refused the packet on its way into the device.
     DeviceFull = "device-full";
+    /// Outside: the device is down, so the packet had nowhere to go.
+    DeviceDown = "device-down";
+    /// Outside: a transport's receive queue was full; counted by the system, merged datagrams once.
+    ReceiveFull = "receive-full";
     /// Outside: a TCP transport's length prefix is illegal.
     BadFraming = "bad-framing";
     /// Outside: the queue of control packets is full.

@@ -188,7 +188,11 @@ impl Engine {
 
     /// Dropped packets by reason, since the device was made.
     pub fn drops(&self) -> Vec<(DropReason, u64)> {
-        self.state.table.drops().iter().collect()
+        let mut drops: Vec<_> = self.state.table.drops().iter().collect();
+        // The system counts what it could not keep for an open transport.
+        let waiting: u64 = self.state.links().values().map(|link| link.dropped()).sum();
+        drops[DropReason::ReceiveFull.index()].1 += waiting;
+        drops
     }
 }
 
@@ -369,7 +373,9 @@ impl State {
 
     /// The control plane has let go of a transport.
     pub(crate) fn transport_close(&self, link: &Link) {
-        self.links_mut().remove(&link.id);
+        if self.links_mut().remove(&link.id).is_some() {
+            self.table.drops().add(DropReason::ReceiveFull, link.dropped());
+        }
         if let Some(seat) = self.seats.get(link.worker) {
             seat.remove(link);
         }

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -376,6 +376,93 @@ fn bad_datagrams_are_counted_by_reason() -> anyhow::Result<()> {
     // None of it did any harm.
     let (good, before) = (fresh()?, received()?.vpn.rx_packets);
     other.send(&good)?;
+    wait_for("the next good packet", Duration::from_secs(5), || {
+        (received().ok()?.vpn.rx_packets == before + 1).then_some(())
+    })?;
+    Ok(())
+}
+
+/// As above, over a stream: what is whole but bad is dropped under its reason, and the stream lives on.
+#[test]
+fn bad_frames_are_counted_by_reason() -> anyhow::Result<()> {
+    let pair = Pair::new("badtcp")?;
+    let engine = pair.left.enter(|| Engine::open(EngineConfig::new("tun0", Mode::P2p)))??;
+    let listener = pair.right.enter(|| TcpListener::bind("10.10.1.2:443"))??;
+    let own = pair.left.enter(|| TcpStream::connect("10.10.1.2:443"))??;
+    let transport = engine.transport_open(SocketSource::Socket(own.into()))?;
+    let mut other = listener.accept()?.0;
+    let mut mirror = key(0, 0);
+    mirror.decrypt = mirror.encrypt.clone();
+    engine.peer_new(&peer(7, &transport, None, VpnAddrs::default()))?;
+    engine.key_new(id(7), KeySlot::Primary, &mirror)?;
+    pair.left.ip("addr add 10.8.0.1/24 dev tun0")?;
+    pair.left.ip("link set tun0 up")?;
+    let mut stream = other.try_clone()?;
+    let mut fresh = || -> anyhow::Result<Vec<u8>> {
+        pair.left.try_run("ping", &["-c1", "-W0.1", "10.8.0.2"], Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut latest = Vec::new();
+        let mut length = [0; 2];
+        while stream.read_exact(&mut length[..1]).is_ok() {
+            stream.read_exact(&mut length[1..])?;
+            latest = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut latest)?;
+            stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+        }
+        Ok(latest)
+    };
+    let mut send = |packet: &[u8]| -> anyhow::Result<()> {
+        other.write_all(&u16::try_from(packet.len())?.to_be_bytes())?;
+        Ok(other.write_all(packet)?)
+    };
+    let received = || -> anyhow::Result<PeerStats> { Ok(engine.peer_get(id(7))?.stats) };
+    let counted = |reason: DropReason| drops(&engine, &[reason]);
+    let good = fresh()?;
+    assert_eq!(good[..4], [0x48, 0, 0, 7]);
+    send(&good)?;
+    wait_for("the good packet", Duration::from_secs(5), || {
+        (received().ok()?.vpn.rx_packets == 1).then_some(())
+    })?;
+    let mut longest = good.clone();
+    longest.resize(65_535, 0);
+    let mut cases: Vec<(&str, DropReason, Vec<u8>)> = vec![
+        ("replayed", DropReason::Replayed, good.clone()),
+        ("four bytes", DropReason::TooShort, good[..4].to_vec()),
+        ("no tag", DropReason::TooShort, good[..8].to_vec()),
+        ("half a tag", DropReason::TooShort, good[..20].to_vec()),
+        ("no payload", DropReason::NotAuthentic, good[..24].to_vec()),
+        ("cut", DropReason::NotAuthentic, good[..good.len() - 1].to_vec()),
+        ("longer", DropReason::NotAuthentic, [&good[..], &[0]].concat()),
+        ("65535 bytes", DropReason::NotAuthentic, longest),
+        // The connection is the peer; the id is authenticated all the same.
+        ("another peer's id", DropReason::NotAuthentic, [&[0x48, 0, 0, 8], &good[4..]].concat()),
+        ("unknown key", DropReason::UnknownKey, [&[0x4B, 0, 0, 7], &good[4..]].concat()),
+    ];
+    for at in [4, 7, 8, 23, 24, good.len() - 1] {
+        let mut flipped = fresh()?;
+        flipped[at] ^= 0x10;
+        cases.push(("bit flipped", DropReason::NotAuthentic, flipped));
+    }
+    for (name, reason, packet) in cases {
+        let (before, stats) = (counted(reason), received()?);
+        let all = drops(&engine, DropReason::ALL);
+        send(&packet)?;
+        wait_for(name, Duration::from_secs(5), || (counted(reason) > before).then_some(()))
+            .map_err(|error| anyhow::anyhow!("{error}: {:?}", engine.drops()))?;
+        ensure!(drops(&engine, DropReason::ALL) == all + 1, "{name} was counted more than once");
+        ensure!(received()?.vpn.rx_packets == stats.vpn.rx_packets, "{name} was let in");
+    }
+    for packet in [&b"\x38control"[..], b"\xF8nonsense"] {
+        let all = drops(&engine, DropReason::ALL);
+        send(packet)?;
+        let mut buffer = [0; 2048];
+        let got =
+            wait_for("a control packet", Duration::from_secs(5), || transport.port.recv(&mut buffer).ok())?;
+        assert_eq!(&buffer[..got.len], packet);
+        assert_eq!(drops(&engine, DropReason::ALL), all);
+    }
+    let (good, before) = (fresh()?, received()?.vpn.rx_packets);
+    send(&good)?;
     wait_for("the next good packet", Duration::from_secs(5), || {
         (received().ok()?.vpn.rx_packets == before + 1).then_some(())
     })?;

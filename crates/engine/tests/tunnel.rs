@@ -13,7 +13,7 @@ use ovpn_dco::{
 };
 use ovpn_engine::drop_reason::DropReason;
 use ovpn_engine::{Engine, EngineConfig, Workers};
-use ovpn_testkit::{Netns, wait_for};
+use ovpn_testkit::{Echo, Netns, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -109,11 +109,9 @@ fn peer(
     Ok(())
 }
 
-fn ping(ns: &Netns, options: &str, to: &str) -> anyhow::Result<()> {
-    let arguments: Vec<&str> = options.split_whitespace().chain([to]).collect();
-    let output = ns.run("ping", &arguments).with_context(|| format!("ping {to}"))?;
-    anyhow::ensure!(output.contains(" 0% packet loss"), "{output}");
-    Ok(())
+/// So many echo requests of so many bytes, one every 2 ms: every one is answered.
+fn ping(ns: &Netns, count: u16, size: usize, to: &str) -> anyhow::Result<()> {
+    Echo { count, size, pause: Duration::from_millis(2) }.run(ns, to.parse()?)
 }
 
 fn next(events: &mut dyn EventSource) -> anyhow::Result<Event> {
@@ -142,15 +140,17 @@ fn packets_pass_over_udp() -> anyhow::Result<()> {
             let dropped =
                 |engine: &Engine| engine.drops().into_iter().filter(|d| d.1 > 0).collect::<Vec<_>>();
             let early = (dropped(&a), dropped(&b));
-            for (options, to) in [
-                ("-c 100 -i 0.002 -W 3", "10.8.0.2"),
-                ("-c 100 -i 0.002 -W 3 -s 3000", "10.8.0.2"),
-                ("-c 10 -i 0.002 -W 3", "fd00:8::2"),
-            ] {
-                ping(&bed.a, options, to).with_context(|| {
+            for (count, size, to) in [(100, 56, "10.8.0.2"), (100, 3000, "10.8.0.2"), (10, 56, "fd00:8::2")] {
+                ping(&bed.a, count, size, to).with_context(|| {
                     let late = (dropped(&a), dropped(&b));
-                    format!("{from}, {workers:?}, {options}: dropped before {early:?}, after {late:?}")
+                    format!("{from}, {workers:?}, {size}: dropped before {early:?}, after {late:?}")
                 })?;
+            }
+            // Before both devices are up, what the system says by itself may find one that is not.
+            for engine in [&a, &b] {
+                let lost: Vec<_> =
+                    dropped(engine).into_iter().filter(|d| d.0 != DropReason::DeviceDown).collect();
+                assert_eq!(lost, [], "{from}, {workers:?}");
             }
             let (sent, received) = (a.peer_get(id(1))?.stats, b.peer_get(id(1))?.stats);
             assert!(sent.vpn.tx_packets >= 210);
@@ -204,8 +204,8 @@ fn packets_pass_over_tcp() -> anyhow::Result<()> {
     for workers in [Workers::One, Workers::PerDirection, Workers::Many(2)] {
         let bed = Bed::new()?;
         let [(_a, a_port), (b, b_port)] = p2p_tcp(&bed, workers)?;
-        ping(&bed.a, "-c 100 -i 0.002 -W 3", "10.8.0.2")?;
-        ping(&bed.a, "-c 100 -i 0.002 -W 3 -s 3000", "10.8.0.2")?;
+        ping(&bed.a, 100, 56, "10.8.0.2")?;
+        ping(&bed.a, 100, 3000, "10.8.0.2")?;
         // Control packets travel between the data packets, whole, while there is a load.
         let load = std::thread::scope(|scope| -> anyhow::Result<f64> {
             let load = scope.spawn(|| iperf(&bed, "-t 1"));
@@ -223,10 +223,42 @@ fn packets_pass_over_tcp() -> anyhow::Result<()> {
         })?;
         assert!(load > 1.0, "{load} Mbit/s, {workers:?}");
         // The system may speak before the device is up.
-        let early = |(reason, count): &(DropReason, u64)| reason.name() != "device-full" && *count > 0;
+        let early = |(reason, count): &(DropReason, u64)| *reason != DropReason::DeviceDown && *count > 0;
         let lost: Vec<_> = b.drops().into_iter().filter(early).collect();
         assert_eq!(lost, [], "{workers:?}");
     }
+    Ok(())
+}
+
+/// A key of the old format is used over TCP as over UDP; one of the new format refuses its packets, and the stream with
+/// them, as the kernel's driver does.
+#[test]
+fn the_old_format_passes_over_tcp() -> anyhow::Result<()> {
+    let bed = Bed::new()?;
+    let [(a, _at), (b, b_port)] = p2p_tcp(&bed, Workers::Auto)?;
+    let old = |number, reverse| KeyConfig { format: DataFormat::V1, ..key(number, reverse) };
+    a.key_new(id(1), KeySlot::Primary, &old(1, false))?;
+    b.key_new(id(1), KeySlot::Primary, &old(1, true))?;
+    ping(&bed.a, 100, 56, "10.8.0.2")?;
+    assert!(iperf(&bed, "-t 1")? > 1.0);
+    let stats = b.peer_get(id(1))?.stats;
+    assert!(stats.vpn.rx_packets >= 100);
+    // The first packets went with the first key, three bytes more each.
+    assert!(stats.link.rx_bytes <= stats.vpn.rx_bytes + 21 * stats.vpn.rx_packets + 24 * 20);
+
+    let mut events = b.events()?;
+    b.key_new(id(1), KeySlot::Primary, &key(1, true))?;
+    // Nobody answers any more.
+    bed.a.try_run("ping", &["-c1", "-W0.1", "10.8.0.2"], LIMIT)?;
+    let deleted = Event::PeerDeleted { peer: id(1), reason: DelReason::TransportError };
+    assert_eq!(next(&mut *events)?, deleted);
+    assert!(b.drops().contains(&(DropReason::WrongOpcode, 1)));
+    assert!(b.drops().contains(&(DropReason::BadFraming, 0)));
+    let end = wait_for("the end", LIMIT, || match b_port.port.recv(&mut [0; 100]) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+        result => Some(result),
+    })?;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
     Ok(())
 }
 
@@ -252,7 +284,7 @@ fn packets_above_the_path_mtu_are_fragmented_not_lost() -> anyhow::Result<()> {
         let _ends = p2p(&bed, from, to, Workers::Auto)?;
         bed.a.ip("link set tun0 mtu 1500")?;
         bed.b.ip("link set tun0 mtu 1500")?;
-        ping(&bed.a, "-c 50 -i 0.002 -W 3 -s 1472 -M do", "10.8.0.2")?;
+        ping(&bed.a, 50, 1472, "10.8.0.2")?;
         assert!(iperf(&bed, "-t 1")? > 10.0, "{from}");
     }
     Ok(())
@@ -320,18 +352,22 @@ fn broken_streams_end_their_peer_only() -> anyhow::Result<()> {
     let mut events = engine.events()?;
     let listener = bed.b.enter(|| TcpListener::bind("192.0.2.2:443"))??;
     let (close, error) = (DelReason::TransportDisconnect, DelReason::TransportError);
-    let cases: [(&[u8], DelReason); 6] = [
-        (b"", close),
-        (b"\0\0", error),
-        (b"\0\x01\x20", error),
-        (b"\0\x03\x20ab", error),
-        (b"\0\x18\x30abcdefghijklmnopqrstuvw", error),
-        (b"\xFF\xFF\x48", close),
+    let framing = Some(DropReason::BadFraming);
+    let cases: [(&[u8], DelReason, Option<DropReason>); 7] = [
+        (b"", close, None),
+        (b"\0\0", error, framing),
+        (b"\0\x01\x20", error, framing),
+        (b"\0\x02\x20a", error, framing),
+        (b"\0\x03\x20ab", error, framing),
+        (b"\0\x18\x30abcdefghijklmnopqrstuvw", error, Some(DropReason::WrongOpcode)),
+        (b"\xFF\xFF\x48", close, None),
     ];
+    let dropped = || engine.drops().into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>();
+    let mut expected_drops = Vec::new();
     let mut good = bed.a.enter(|| TcpStream::connect("192.0.2.2:443"))??;
     let kept = open(&engine, listener.accept()?.0.into())?;
     peer(&engine, 100, &kept, "", "10.8.0.100", true)?;
-    for (number, (bytes, reason)) in cases.into_iter().enumerate() {
+    for (number, (bytes, reason, counted)) in cases.into_iter().enumerate() {
         let mut stream = bed.a.enter(|| TcpStream::connect("192.0.2.2:443"))??;
         let transport = open(&engine, listener.accept()?.0.into())?;
         // A control packet before there is a peer.
@@ -355,6 +391,14 @@ fn broken_streams_end_their_peer_only() -> anyhow::Result<()> {
         let expected =
             if reason == close { std::io::ErrorKind::UnexpectedEof } else { std::io::ErrorKind::InvalidData };
         assert_eq!(end.kind(), expected, "case {number}");
+        // Counted once under its reason, and nothing else.
+        expected_drops.extend(counted);
+        let total: Vec<_> = DropReason::ALL
+            .iter()
+            .map(|reason| (*reason, expected_drops.iter().filter(|other| *other == reason).count() as u64))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(dropped(), total, "case {number}");
     }
     assert!(engine.peer_get(id(100)).is_ok());
     good.write_all(b"\0\x04\x20abc")?;
@@ -381,18 +425,18 @@ fn a_server_routes_learns_and_follows_its_peers() -> anyhow::Result<()> {
     let client_transport = open(&client, udp(&bed.a, "0.0.0.0:1194")?)?;
     peer(&client, 1, &client_transport, "192.0.2.22:1194", "", false)?;
     up(&bed.a, "5.5.5.2/24")?;
-    ping(&bed.a, "-c 20 -i 0.002 -W 3", "5.5.5.1")?;
+    ping(&bed.a, 20, 56, "5.5.5.1")?;
     assert_eq!(server.peer_get(id(1))?.local, Some("192.0.2.22:1194".parse()?));
     assert_eq!(client.peer_get(id(1))?.remote, Some("192.0.2.22:1194".parse()?));
     // A network behind the client: reached at once when the route is there, and no longer when it is not.
     bed.a.ip("addr add 11.11.11.11/32 dev tun0")?;
     let behind = || bed.b.run("ping", &["-c", "1", "-W", "1", "11.11.11.11"]);
     bed.b.ip("route add 11.11.11.11/32 via 5.5.5.2 dev tun0")?;
-    ping(&bed.b, "-c 20 -i 0.002 -W 3", "11.11.11.11")?;
+    ping(&bed.b, 20, 56, "11.11.11.11")?;
     bed.b.ip("route replace 11.11.11.11/32 via 5.5.5.3 dev tun0")?;
     wait_for("the other peer's route", LIMIT, || behind().is_err().then_some(()))?;
     bed.b.ip("route replace 11.11.11.11/32 via 5.5.5.2 dev tun0")?;
-    ping(&bed.b, "-c 20 -i 0.002 -W 3", "11.11.11.11")?;
+    ping(&bed.b, 20, 56, "11.11.11.11")?;
     // A source that is not routed to its sender is not let in.
     bed.a.ip("addr add 5.5.5.3/32 dev tun0")?;
     assert!(bed.a.run("ping", &["-c", "1", "-W", "1", "-I", "5.5.5.3", "5.5.5.1"]).is_err());
@@ -401,12 +445,12 @@ fn a_server_routes_learns_and_follows_its_peers() -> anyhow::Result<()> {
     // The client moves; the first packet from there is followed.
     bed.a.ip("addr del 192.0.2.1/24 dev veth0")?;
     bed.a.ip("addr add 192.0.2.3/24 dev veth0")?;
-    ping(&bed.a, "-c 20 -i 0.002 -W 3", "5.5.5.1")?;
+    ping(&bed.a, 20, 56, "5.5.5.1")?;
     let moved = "192.0.2.3:1194".parse()?;
     wait_for("the float", LIMIT, || {
         (events.next().ok()? == Some(Event::PeerFloat { peer: id(1), remote: moved })).then_some(())
     })?;
-    ping(&bed.b, "-c 20 -i 0.002 -W 3", "5.5.5.2")?;
+    ping(&bed.b, 20, 56, "5.5.5.2")?;
     // Control packets of unknown senders come out, with both addresses.
     let stranger = bed.a.enter(|| UdpSocket::bind("192.0.2.3:0"))??;
     stranger.send_to(b"\x38hello", "192.0.2.22:1194")?;

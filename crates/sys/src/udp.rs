@@ -121,6 +121,12 @@ impl UdpSocket {
         SockRef::from(&self.fd).mark().unwrap_or(0)
     }
 
+    /// How many messages the kernel has dropped since the socket was made because its receive queue was full (or their
+    /// checksum wrong). Merged datagrams are one message. 0 where the kernel does not tell (before 4.12).
+    pub fn dropped(&self) -> u32 {
+        ancillary::socket_drops(self.fd.as_fd())
+    }
+
     /// Lets every message be one datagram, for those who take one at a time.
     #[must_use]
     pub fn without_merging(self) -> Self {
@@ -283,6 +289,21 @@ mod tests {
         assert_eq!(a.send(&[Outgoing { data: b"y", segment: 0, path }]).unwrap(), 1);
         let got = datagrams(&b, 1);
         assert_eq!(got[got.len() - 1], (b"y".to_vec(), from, Some(to.ip())));
+    }
+
+    #[test]
+    fn what_the_receive_queue_does_not_hold_is_counted() {
+        let ((a, _), (b, to)) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        SockRef::from(&b.fd).set_recv_buffer_size(1).unwrap();
+        assert_eq!(b.dropped(), 0);
+        let data = [0; 1000];
+        let message = Outgoing { data: &data, segment: 0, path: Path { remote: to, local: None } };
+        for _ in 0..50 {
+            assert_eq!(a.send(&[message]).unwrap(), 1);
+        }
+        let taken = datagrams(&b, 50).len();
+        assert!(taken > 0 && taken < 50);
+        assert_eq!(b.dropped() as usize, 50 - taken);
     }
 
     #[test]

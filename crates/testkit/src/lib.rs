@@ -12,6 +12,7 @@
 //! Everything that waits has a time limit.
 #![forbid(unsafe_code)]
 
+mod echo;
 mod netns;
 mod pki;
 mod process;
@@ -19,6 +20,7 @@ mod stock;
 mod temp_dir;
 mod topology;
 
+pub use echo::Echo;
 pub use netns::Netns;
 pub use pki::{Identity, Pki, Role};
 pub use process::{Output, Running, run};

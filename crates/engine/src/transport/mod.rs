@@ -44,6 +44,14 @@ impl Link {
         }
     }
 
+    /// What the system dropped on the way to us, messages.
+    pub(crate) fn dropped(&self) -> u64 {
+        match &self.kind {
+            LinkKind::Udp(udp) => udp.dropped(),
+            LinkKind::Tcp(_) => 0,
+        }
+    }
+
     /// Sends what waits, now that the socket takes more.
     pub(crate) fn drain(&self) {
         if let LinkKind::Tcp(tcp) = &self.kind {

@@ -174,12 +174,18 @@ impl Writer {
 
 /// Why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BadFrame;
+pub(crate) enum BadFrame {
+    /// A length that no packet has.
+    Length,
+    /// A packet that the peer must not send over a stream; counted already.
+    Packet,
+}
 
 /// Calls `each` with every whole packet of `stream`; returns how many bytes they and their prefixes were.
 ///
 /// # Errors
-/// [`BadFrame`] for a packet shorter than four bytes, which no peer sends: the stream is out of step.
+/// [`BadFrame::Length`] for a packet shorter than four bytes, which no peer sends: the stream is out of step. What
+/// `each` says.
 pub(crate) fn frames(
     stream: &[u8],
     mut each: impl FnMut(&[u8]) -> Result<(), BadFrame>,
@@ -188,7 +194,7 @@ pub(crate) fn frames(
     while let Some((length, rest)) = stream.get(at..).and_then(<[u8]>::split_first_chunk) {
         let length = usize::from(u16::from_be_bytes(*length));
         if length < 4 {
-            return Err(BadFrame);
+            return Err(BadFrame::Length);
         }
         let Some(packet) = rest.get(..length) else { break };
         each(packet)?;
@@ -262,7 +268,7 @@ mod tests {
         });
         assert_eq!((used, got), (Ok(13), vec![b"abcd".to_vec(), b"efghi".to_vec()]));
         for bad in [b"\0\0".as_slice(), b"\0\x01a", b"\0\x03abc", b"\0\x04abcd\0\x02"] {
-            assert_eq!(frames(bad, |_| Ok(())), Err(BadFrame));
+            assert_eq!(frames(bad, |_| Ok(())), Err(BadFrame::Length));
         }
         assert_eq!(frames(b"\xFF\xFFabc", |_| Ok(())), Ok(0));
         assert_eq!(frames(b"\0", |_| Ok(())), Ok(0));

@@ -36,13 +36,21 @@ pub(crate) struct UdpLink {
     segment_limit: AtomicU32,
     /// … until then (milliseconds of [`Timestamp`]).
     retry_at: AtomicU64,
+    /// What the system had dropped before the socket came here.
+    dropped_before: u32,
 }
 
 impl UdpLink {
     pub(crate) fn new(socket: UdpSocket) -> Self {
         socket.raise_buffers(RECEIVE_BUFFER, SEND_BUFFER);
-        let marked = socket.mark() != 0;
-        Self { socket, marked, segment_limit: AtomicU32::new(u32::MAX), retry_at: AtomicU64::new(0) }
+        let (marked, dropped_before) = (socket.mark() != 0, socket.dropped());
+        let segment_limit = AtomicU32::new(u32::MAX);
+        Self { socket, marked, segment_limit, retry_at: AtomicU64::new(0), dropped_before }
+    }
+
+    /// Messages that the system has dropped for want of room in the receive queue, or for a wrong checksum.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.socket.dropped().wrapping_sub(self.dropped_before).into()
     }
 
     /// Whether packets of `len` bytes may be sent as segments of one message.

@@ -38,6 +38,8 @@ const MERGED_MESSAGES: usize = 8;
 /// Messages of this length on average have been merged, bytes.
 const MERGED: usize = 8 << 10;
 
+/// What a device that is down answers.
+const EIO: i32 = 5;
 const EINVAL: i32 = 22;
 
 /// Buffers of the receiving direction, one set for each worker.
@@ -119,7 +121,8 @@ impl Inbound {
                     }
                     Some(class) => {
                         let Ok(peer) = tables.sender(class, source.remote) else { continue };
-                        self.delivery.open(
+                        // What it is dropped for has been counted.
+                        let _ = self.delivery.open(
                             &tables,
                             &mut current,
                             peer,
@@ -182,25 +185,36 @@ impl Inbound {
                         drops.count(DropReason::ControlFull);
                     }
                 }
-                Some(Class::DataV2 { .. }) => match tables.by_tcp_transport(link.id) {
-                    Some(peer) => delivery.open(&tables, &mut current, peer, packet, None, now, tun, drops),
+                Some(class) => match tables.by_tcp_transport(link.id) {
+                    Some(peer) => {
+                        let opened =
+                            delivery.open(&tables, &mut current, peer, packet, None, now, tun, drops);
+                        // A peer that speaks the new format never falls back, as with the kernel's driver.
+                        if opened == Err(DropReason::WrongOpcode) && matches!(class, Class::DataV1 { .. }) {
+                            return Err(BadFrame::Packet);
+                        }
+                    }
                     None => {
                         drops.count(DropReason::UnknownPeer);
                     }
                 },
-                // Over TCP no peer of ours sends the old format, as with the kernel's driver.
-                Some(Class::DataV1 { .. }) | None => return Err(BadFrame),
+                None => return Err(BadFrame::Length),
             }
             Ok(())
         });
         drop(current);
         delivery.flush(tun, drops);
         drop(tables);
-        let Ok(used) = used else {
-            drops.count(DropReason::BadFraming);
-            drop(partial);
-            state.stream_ended(link, DelReason::TransportError, io::ErrorKind::InvalidData);
-            return Turn::Gone;
+        let used = match used {
+            Ok(used) => used,
+            Err(why) => {
+                if why == BadFrame::Length {
+                    drops.count(DropReason::BadFraming);
+                }
+                drop(partial);
+                state.stream_ended(link, DelReason::TransportError, io::ErrorKind::InvalidData);
+                return Turn::Gone;
+            }
         };
         partial.clear();
         partial.extend_from_slice(&self.stream[used..end]);
@@ -221,7 +235,7 @@ impl Delivery {
         now: Timestamp,
         tun: &TunQueue,
         drops: &DropCounters,
-    ) {
+    ) -> Result<(), DropReason> {
         // What a peer that compresses may become.
         let room = if peer.framing() == Framing::None { packet.len() } else { MAX_INNER };
         if self.arena.len() - self.used < room {
@@ -236,11 +250,12 @@ impl Delivery {
             }
         };
         let out = &mut self.arena[self.used..self.used + room];
-        let Ok(opened) = rx.open(packet, from, out) else { return };
+        let opened = rx.open(packet, from, out)?;
         if opened.kind() == Kind::Data {
             self.coalescer.push(&self.arena, self.used, opened.len());
             self.used += opened.len();
         }
+        Ok(())
     }
 
     /// Writes everything to the device.
@@ -258,7 +273,9 @@ impl Delivery {
                     return Err(Refused);
                 }
                 tracing::trace!(%error, count, "the device did not take a frame");
-                drops.add(DropReason::DeviceFull, count as u64);
+                let down = error.raw_os_error() == Some(EIO);
+                let reason = if down { DropReason::DeviceDown } else { DropReason::DeviceFull };
+                drops.add(reason, count as u64);
                 return Ok(());
             }
         });

@@ -154,6 +154,19 @@ pub(super) fn set_int_option(
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Word of the memory information that counts dropped messages (SK_MEMINFO_DROPS).
+const DROPS: usize = 8;
+
+pub(super) fn socket_drops(fd: BorrowedFd<'_>) -> u32 {
+    let mut words = [0u32; DROPS + 1];
+    let mut len = size_of_val(&words) as libc::socklen_t;
+    let (level, name, data) = (libc::SOL_SOCKET, libc::SO_MEMINFO, words.as_mut_ptr().cast());
+    // SAFETY: the descriptor is open, and at most `len` bytes are written to `data`, which holds so many.
+    let rc = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, data, &raw mut len) };
+    // An older kernel fills in less, and the word stays 0.
+    if rc < 0 { 0 } else { words[DROPS] }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
