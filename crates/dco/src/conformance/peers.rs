@@ -8,7 +8,7 @@ use super::bench::{
     expect, id, no_socket, refused, tcp_pair, text,
 };
 use super::{Case, Factory, Verdict, case, ensure};
-use crate::{DelReason, Driver, Mode, PeerUpdate, SocketSource, VpnAddrs};
+use crate::{DelReason, Driver, Mode, PeerConfig, PeerUpdate, SocketSource, VpnAddrs};
 
 pub(super) const CASES: &[Case] = &[
     case!(device: "device: name, index and mode are told"),
@@ -365,6 +365,16 @@ fn get(factory: &dyn Factory) -> Done {
     expect(&(told.keepalive.interval.as_secs(), told.keepalive.timeout.as_secs()), &(60, 120))?;
     expect(&told.stats, &crate::PeerStats::default())?;
     expect(&accepted("dump", bench.plane.peer_dump())?, &vec![told])?;
+    if bench.is(Driver::KernelV2) {
+        return Ok(Verdict::Passed);
+    }
+    // Of a connection, which has no remote to be told, the port still is.
+    let (own, _other) = tcp_pair()?;
+    let port = own.local_addr().map_err(text)?.port();
+    let tcp = bench.open_transport(own.into())?;
+    bench.add(&PeerConfig { remote: None, ..bench.peer(6, tcp.id) })?;
+    let told = accepted("get", bench.plane.peer_get(id(6)))?;
+    expect(&(told.remote, told.local.map(|local| local.port())), &(None, Some(port)))?;
     Ok(Verdict::Passed)
 }
 

@@ -1,6 +1,6 @@
 //! What a data plane answers: peers with their counters, keys without their bytes.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use ovpn_sys::netlink::message::{Attribute, AttributeWriter, Message, MessageBuilder, attributes};
@@ -85,7 +85,12 @@ pub fn decode_peer(payload: &[u8]) -> Result<PeerInfo> {
     let id = id.ok_or_else(|| missing("PEER.ID"))?;
     // Only peers that are reached without a socket of their own (UDP) have a remote address.
     let remote = remote.map(|remote| address(remote, remote_port, scope));
-    let local = local.map(|local| address(local, local_port, 0));
+    // The port alone is told of TCP peers, and where the system chooses the address.
+    let any = match remote {
+        Some(SocketAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let local = local.or((local_port != 0).then_some(any)).map(|local| address(local, local_port, 0));
     Ok(PeerInfo { id, tx_id: tx_id.unwrap_or(id), remote, local, vpn, keepalive, stats })
 }
 

@@ -275,6 +275,26 @@ fn answers_of_older_and_newer_kernels() {
     assert_eq!((peer.id, peer.tx_id, peer.remote), (id(6), id(6), None));
 }
 
+/// The kernel tells the port alone where it knows no address: of TCP peers, and where none was chosen.
+#[test]
+fn a_local_port_without_an_address_is_kept() {
+    let decode = |remote: Option<&[u8]>| {
+        let bytes = MessageBuilder::new(FAMILY, 0).header(&[3, 1, 0, 0]).with(|a| {
+            a.nest(2, |a| {
+                a.u32(1, 6);
+                if let Some(remote) = remote {
+                    a.bytes(if remote.len() == 4 { 2 } else { 3 }, remote).be16(5, 1194);
+                }
+                a.be16(12, 443);
+            });
+        });
+        decode_peer(&bytes.finish()[16..]).unwrap().local
+    };
+    assert_eq!(decode(None), Some("0.0.0.0:443".parse().unwrap()));
+    assert_eq!(decode(Some(&[192, 0, 2, 1])), Some("0.0.0.0:443".parse().unwrap()));
+    assert_eq!(decode(Some(&[0x20; 16])), Some("[::]:443".parse().unwrap()));
+}
+
 #[test]
 fn ipv4_mapped_addresses_are_ipv4() {
     let mut peer = new_peer(1);
