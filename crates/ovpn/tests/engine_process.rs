@@ -54,6 +54,13 @@ fn named(ns: &Netns, name: &str) -> Vec<i32> {
     ns.pids().unwrap().into_iter().filter(|pid| comm(pid).trim() == name).collect()
 }
 
+/// The folder of a namespace's engines.
+fn folder(ns: &Netns) -> PathBuf {
+    use std::os::unix::fs::MetadataExt;
+    let inode = std::fs::metadata(format!("/run/netns/{}", ns.name())).unwrap().ino();
+    PathBuf::from(format!("/run/ovpn/{inode}"))
+}
+
 fn kill(pid: i32) {
     ovpn_testkit::run(Command::new("kill").args(["-9", &pid.to_string()]), LIMIT).unwrap();
 }
@@ -79,6 +86,7 @@ fn the_engine_outlives_its_clients_and_their_peers_go_with_them() {
     assert!(listener.wait(LIMIT).unwrap().success(), "it ends with its device");
     assert!(ns.ip("link show tun0").is_err());
     assert!(named(&ns, "ovpn-engine").is_empty());
+    assert!(!folder(&ns).exists(), "it left its folder");
 }
 
 #[test]
@@ -90,11 +98,23 @@ fn a_dead_engine_is_noticed_and_its_place_is_free() {
     assert_eq!(engines.len(), 1);
     kill(engines[0]);
     listener.wait_for_text("gone-ntf", LIMIT).unwrap();
+    assert!(folder(&ns).exists());
     assert_eq!(tool.run(&ns, "get_peer tun0").0, 256 - 19, "ENODEV");
+    assert!(!folder(&ns).exists(), "who met the dead engine removed its traces");
     // The trace that it left does not stand in the way of the next.
     tool.ok(&ns, "new_iface tun0 MP");
     tool.ok(&ns, "get_peer tun0");
+    // Another engine's end removes the traces of one that was killed.
+    tool.ok(&ns, "new_iface tun1 P2P");
+    let engines = named(&ns, "ovpn-engine");
+    let killed = engines.into_iter().find(|pid| command_line(*pid).contains("tun1")).unwrap();
+    kill(killed);
     tool.ok(&ns, "del_iface tun0");
+    assert!(!folder(&ns).exists());
+}
+
+fn command_line(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
 #[test]

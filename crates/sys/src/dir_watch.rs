@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-/// Watches one folder, which it makes where it is missing; also again, when somebody removes it.
+/// Watches one folder, which it makes, for its owner only, where it is missing; also again, when somebody removes it.
 #[derive(Debug)]
 pub struct DirWatch {
     fd: OwnedFd,
@@ -42,7 +43,13 @@ impl DirWatch {
     }
 
     fn watch(&self) -> io::Result<()> {
-        std::fs::create_dir_all(&self.path)?;
+        if let Some(above) = self.path.parent() {
+            std::fs::create_dir_all(above)?;
+        }
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         let what = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
             | WatchFlags::DELETE

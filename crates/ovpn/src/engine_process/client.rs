@@ -40,6 +40,8 @@ impl RemoteEngine {
     pub(crate) fn connect(iface: &str) -> Result<Self> {
         Self::connect_to(&path::socket(iface)?).map_err(|error| match error.kind() {
             ErrorKind::NoSuchDevice => {
+                // It may have been killed.
+                path::clean();
                 Error::new(ErrorKind::NoSuchDevice, format!("no engine serves {iface}"))
             }
             _ => error,

@@ -12,6 +12,8 @@
 //! [`ErrorKind::Gone`] from every call.
 
 mod client;
+#[cfg(test)]
+mod conformance;
 mod control_packet;
 pub(crate) mod path;
 mod relay;
@@ -131,8 +133,7 @@ fn ended(result: Result<()>) -> ExitCode {
 fn serve(options: &Options, background: Option<Background>) -> Result<()> {
     ovpn_sys::background::set_name("ovpn-engine");
     let socket = path::socket(&options.iface)?;
-    path::make_dir(&socket)?;
-    let listener = Listener::bind(&socket).map_err(|error| match error.kind() {
+    let listener = path::listen(&socket).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             let text = format!("an engine serves {} already", options.iface);
             Error::new(ErrorKind::PeerExists, text)
