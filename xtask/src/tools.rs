@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::run::{has, is_root, run};
 
-/// A program, and the Debian package that brings it.
+/// A program (found on the path) or a file (by its whole path), and the Debian package that brings it.
 pub(crate) struct Tool {
     program: &'static str,
     package: &'static str,
@@ -30,7 +30,14 @@ pub(crate) const TEST: &[Tool] = &[
     Tool { program: "nc", package: "netcat-openbsd" },
     Tool { program: "openvpn", package: "openvpn" },
     Tool { program: "mmdebstrap", package: "mmdebstrap" },
-    Tool { program: "python3", package: "python3-minimal" },
+    Tool { program: "python3", package: "python3" },
+    Tool {
+        program: "/usr/lib/python3/dist-packages/prometheus_client/parser.py",
+        package: "python3-prometheus-client",
+    },
+    Tool { program: "/usr/share/easy-rsa/easyrsa", package: "easy-rsa" },
+    Tool { program: "curl", package: "curl" },
+    Tool { program: "systemd-analyze", package: "systemd" },
 ];
 
 /// Makes sure that all of `tools` are there.

@@ -4,19 +4,57 @@ use std::fmt::Write as _;
 
 use crate::table::{self, Contexts, Dco, GROUPS, OptionSpec, Roles, Tier};
 
-/// The subcommands of the program with one line each, for completions and the manual page.
-pub const COMMANDS: &[(&str, &str)] = &[
-    ("client", "connect to a server"),
-    ("server", "serve clients"),
-    ("p2p", "talk to one peer"),
-    ("check", "say what a configuration would do"),
-    ("init", "make a server: authority, keys, configuration"),
-    ("profile", "make, list and end profiles of clients"),
-    ("status", "show what a running tunnel does"),
-    ("engine", "run the userspace data plane as a process of its own"),
-    ("help", "explain options"),
-    ("completions", "print completions for a shell"),
-    ("man", "print the manual page"),
+/// A subcommand of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Its word.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub help: &'static str,
+    /// Words that may follow it at once, of which one is meant.
+    pub words: &'static [&'static str],
+    /// Options of its own. Those of configurations follow the modes besides.
+    pub options: &'static [&'static str],
+}
+
+const fn command(
+    name: &'static str,
+    help: &'static str,
+    words: &'static [&'static str],
+    options: &'static [&'static str],
+) -> Command {
+    Command { name, help, words, options }
+}
+
+/// The subcommands, for help, completions and the manual page.
+pub const COMMANDS: &[Command] = &[
+    command("client", "connect to a server", &[], &[]),
+    command("server", "serve clients", &[], &[]),
+    command("p2p", "talk to one peer", &[], &[]),
+    command("status", "show what a running tunnel does", &[], &["--json", "--watch", "--interval"]),
+    command("check", "say what a configuration would do", &[], &["--json"]),
+    command(
+        "init",
+        "make a server: authority, keys, configuration",
+        &[],
+        &["--endpoint", "--tcp", "--network", "--import", "--dir"],
+    ),
+    command(
+        "profile",
+        "make, list, renew and revoke profiles of clients",
+        &["add", "list", "renew", "revoke"],
+        &["--password", "--days", "--output", "--qr", "--json", "--dir"],
+    ),
+    command(
+        "engine",
+        "run the userspace data plane as a process of its own",
+        &[],
+        &["--mode", "--foreground"],
+    ),
+    command("cli", "drive a data plane by hand", &[], &[]),
+    command("help", "explain options", &["options"], &["--markdown"]),
+    command("completions", "print completions for a shell", &["bash", "zsh", "fish"], &[]),
+    command("man", "print the manual page", &[], &[]),
 ];
 
 /// One option in full: what it takes, where it stands, since when, what instead.
@@ -66,9 +104,14 @@ pub fn man_page(version: &str) -> String {
          offloaded data channel\n.SH SYNOPSIS\n.B ovpn\n.I COMMAND\n[\\fIARGUMENT\\fR]...\n.br\n.B ovpn\n\\-\\-config \
          \\fIFILE\\fR [\\-\\-\\fIOPTION\\fR [\\fIVALUE\\fR]...]...\n.SH COMMANDS\n"
     );
-    for (name, help) in COMMANDS {
-        let _ = writeln!(out, ".TP\n.B ovpn {}\n{}.", roff(name), roff(&capital(help)));
+    for Command { name, help, words, options } in COMMANDS {
+        let words = if words.is_empty() { String::new() } else { format!(" {}", words.join("|")) };
+        let _ = writeln!(out, ".TP\n.B ovpn {}{}\n{}.", roff(name), roff(&words), roff(&capital(help)));
+        if !options.is_empty() {
+            let _ = writeln!(out, "Options: {}.", roff(&options.join(", ")));
+        }
     }
+    out.push_str("Each explains itself with \\-\\-help.\n");
     out.push_str(
         ".SH CONFIGURATION\nOne option a line, or on the command line with two dashes before it. Words are separated by blanks; \
          double quotes and backslashes work as in OpenVPN; a number sign or semicolon starts a comment where a word could \
@@ -89,7 +132,15 @@ pub fn man_page(version: &str) -> String {
         }
     }
     out.push_str(
-        ".SH EXIT STATUS\n0 after a signal or a failed login, 1 after an error, 2 after wrong use.\n",
+        ".SH EXIT STATUS\n.TP\n.B 0\nDone; a tunnel was ended by a signal, or its login was refused.\n.TP\n.B 1\nFailed: the last line \
+         of the log says why.\n.TP\n.B 2\nWrong use of a command.\n.SH SIGNALS\n.TP\n.B SIGINT, SIGTERM\nEnd, with a \
+         notification to the peer where that is configured.\n.TP\n.B SIGHUP\nRead the configuration again and start \
+         over.\n.TP\n.B SIGUSR1\nConnect anew; the device stays with persist\\-tun.\n.TP\n.B SIGUSR2\nWrite counters to the \
+         log.\n.SH FILES\n.TP\n.I /etc/ovpn\nWhat ovpn init made: server.conf, client.conf, clients/, pki/.\n.TP\n.I \
+         /etc/openvpn/client/NAME.conf, /etc/openvpn/server/NAME.conf\nWhat the units ovpn\\-client@NAME and ovpn\\-server@NAME \
+         run.\n.TP\n.I /run/ovpn/NAME.sock\nWhere ovpn status asks.\n.SH EXAMPLES\n.nf\novpn init \\-\\-endpoint \
+         vpn.example.org\novpn server \\-\\-nat\novpn profile add anna > anna.ovpn\novpn client anna.ovpn\novpn status \
+         \\-\\-watch\n.fi\n",
     );
     out
 }
@@ -133,14 +184,25 @@ pub fn markdown() -> String {
 /// Completions for bash.
 #[must_use]
 pub fn bash() -> String {
-    let commands: Vec<&str> = COMMANDS.iter().map(|(name, _)| *name).collect();
+    let commands: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
     let options: Vec<String> = table::all().map(|row| format!("--{}", row.name)).collect();
+    let mut cases = String::new();
+    for Command { name, words, options, .. } in
+        COMMANDS.iter().filter(|c| !(c.words.is_empty() && c.options.is_empty()))
+    {
+        let _ = writeln!(
+            cases,
+            "    {name}) words=\"{}\" options=\"{} --help\" ;;",
+            words.join(" "),
+            options.join(" ")
+        );
+    }
     format!(
-        "_ovpn() {{\n  local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}\n  if [[ $current == -* ]]; \
-         then\n    COMPREPLY=($(compgen -W \"{}\" -- \"$current\"))\n  elif (( COMP_CWORD == 1 )); then\n    \
-         COMPREPLY=($(compgen -W \"{}\" -- \"$current\") $(compgen -f -- \"$current\"))\n  elif [[ $previous == profile ]]; then\n    \
-         COMPREPLY=($(compgen -W \"add list revoke renew\" -- \"$current\"))\n  else\n    COMPREPLY=($(compgen -f -- \
-         \"$current\"))\n  fi\n}}\ncomplete -o filenames -F _ovpn ovpn\n",
+        "_ovpn() {{\n  local current=${{COMP_WORDS[COMP_CWORD]}} words= options=\n  case ${{COMP_WORDS[1]}} in\n{cases}    *) \
+         options=\"{} --help\" ;;\n  esac\n  if [[ $current == -* ]]; then\n    COMPREPLY=($(compgen -W \"$options\" -- \
+         \"$current\"))\n  elif (( COMP_CWORD == 1 )); then\n    COMPREPLY=($(compgen -W \"{}\" -- \"$current\") $(compgen -f -- \
+         \"$current\"))\n  elif (( COMP_CWORD == 2 )) && [[ -n $words ]]; then\n    COMPREPLY=($(compgen -W \"$words\" -- \
+         \"$current\"))\n  else\n    COMPREPLY=($(compgen -f -- \"$current\"))\n  fi\n}}\ncomplete -o filenames -F _ovpn ovpn\n",
         options.join(" "),
         commands.join(" ")
     )
@@ -150,7 +212,7 @@ pub fn bash() -> String {
 #[must_use]
 pub fn zsh() -> String {
     let mut out = String::from("#compdef ovpn\nlocal -a commands options\ncommands=(\n");
-    for (name, help) in COMMANDS {
+    for Command { name, help, .. } in COMMANDS {
         let _ = writeln!(out, "  '{name}:{}'", help.replace('\'', "'\\''").replace(':', "\\:"));
     }
     out.push_str(")\noptions=(\n");
@@ -158,10 +220,22 @@ pub fn zsh() -> String {
         let help = row.help.replace('\'', "'\\''").replace(':', "\\:");
         let _ = writeln!(out, "  '--{}:{help}'", row.name);
     }
-    out.push_str(
-        ")\nif [[ $words[CURRENT] == -* ]]; then\n  _describe option options\nelif (( CURRENT == 2 )); then\n  _describe command \
-         commands\n  _files\nelif [[ $words[CURRENT-1] == profile ]]; then\n  compadd add list revoke renew\nelse\n  _files\nfi\n",
-    );
+    out.push_str(")\nif (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then\n  _describe command commands\n  _files\n  return\nfi\n");
+    out.push_str("case $words[2] in\n");
+    for Command { name, words, options, .. } in
+        COMMANDS.iter().filter(|c| !(c.words.is_empty() && c.options.is_empty()))
+    {
+        let _ = writeln!(
+            out,
+            "  {name})\n    if [[ $words[CURRENT] == -* ]]; then compadd -- {} --help",
+            options.join(" ")
+        );
+        if !words.is_empty() {
+            let _ = writeln!(out, "    elif (( CURRENT == 3 )); then compadd {}", words.join(" "));
+        }
+        out.push_str("    else _files\n    fi ;;\n");
+    }
+    out.push_str("  *)\n    if [[ $words[CURRENT] == -* ]]; then _describe option options\n    else _files\n    fi ;;\nesac\n");
     out
 }
 
@@ -170,14 +244,29 @@ pub fn zsh() -> String {
 pub fn fish() -> String {
     let quote = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
     let mut out = String::new();
-    for (name, help) in COMMANDS {
+    let mut own = Vec::new();
+    for Command { name, help, words, options } in COMMANDS {
         let _ = writeln!(out, "complete -c ovpn -n __fish_use_subcommand -a {name} -d '{}'", quote(help));
+        let seen = format!("-n '__fish_seen_subcommand_from {name}'");
+        if !words.is_empty() {
+            let _ = writeln!(out, "complete -c ovpn {seen} -a '{}'", words.join(" "));
+        }
+        for option in *options {
+            let _ = writeln!(out, "complete -c ovpn {seen} -l {}", option.trim_start_matches('-'));
+        }
+        if !(words.is_empty() && options.is_empty()) {
+            own.push(*name);
+        }
     }
-    let _ =
-        writeln!(out, "complete -c ovpn -n '__fish_seen_subcommand_from profile' -a 'add list revoke renew'");
     for row in table::all() {
         let takes = if row.arity.1 > 0 { " -r" } else { "" };
-        let _ = writeln!(out, "complete -c ovpn -l {}{takes} -d '{}'", row.name, quote(row.help));
+        let _ = writeln!(
+            out,
+            "complete -c ovpn -n 'not __fish_seen_subcommand_from {}' -l {}{takes} -d '{}'",
+            own.join(" "),
+            row.name,
+            quote(row.help)
+        );
     }
     out
 }

@@ -42,7 +42,7 @@ pub use event::{DelReason, Event, EventSource};
 pub use ids::{KeyId, KeySlot, PeerId, TransportId};
 pub use key::{CipherAlg, DataFormat, KeyConfig, KeyDirection, KeyInfo};
 pub use peer::{Framing, Keepalive, PeerConfig, PeerInfo, PeerUpdate, VpnAddrs};
-pub use stats::{Counters, PeerStats};
+pub use stats::{Counters, Drops, PeerStats};
 pub use transport::{ControlPort, Protocol, Received, SocketSource, Transport};
 
 use ipnet::IpNet;
@@ -161,6 +161,11 @@ pub trait DataPlane: Send + Sync {
     /// # Errors
     /// [`ErrorKind::NoSuchPeer`].
     fn route_del(&self, prefix: IpNet, peer: PeerId) -> Result<()>;
+
+    /// Dropped packets by reason, reasons without any included; empty where the driver does not tell.
+    fn drops(&self) -> Vec<Drops> {
+        Vec::new()
+    }
 
     /// Subscribes to events from now on; each subscriber sees every event.
     ///

@@ -22,3 +22,14 @@ pub struct PeerStats {
     /// included, control packets and IP, UDP and TCP headers not.
     pub link: Counters,
 }
+
+/// Packets that a data plane dropped for one reason, since its device was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drops {
+    /// Name for metrics and logs: lower case, words joined by `-`.
+    pub reason: &'static str,
+    /// One sentence that tells a person what happened.
+    pub description: &'static str,
+    /// How many.
+    pub packets: u64,
+}

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use ovpn_dco::{
-    Capabilities, CipherAlg, DataPlane, DelReason, Device, Driver, Error, ErrorKind, Event, EventSource,
-    KeyConfig, KeyInfo, KeySlot, Mode, PeerConfig, PeerId, PeerInfo, PeerUpdate, Protocol, Result,
-    SocketSource, Transport, TransportId,
+    Capabilities, CipherAlg, DataPlane, DelReason, Device, Driver, Drops, Error, ErrorKind, Event,
+    EventSource, KeyConfig, KeyInfo, KeySlot, Mode, PeerConfig, PeerId, PeerInfo, PeerUpdate, Protocol,
+    Result, SocketSource, Transport, TransportId,
 };
 use ovpn_sys::poll::{Interest, MAX_ANY, Poller};
 use ovpn_sys::tcp::TcpSocket;
@@ -230,6 +230,15 @@ impl Drop for Engine {
 impl DataPlane for Engine {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn drops(&self) -> Vec<Drops> {
+        let shown = |(reason, packets): (DropReason, u64)| Drops {
+            reason: reason.name(),
+            description: reason.description(),
+            packets,
+        };
+        self.state.table.drops().iter().map(shown).collect()
     }
 
     fn device(&self) -> &Device {

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use ipnet::IpNet;
 use ovpn_dco::netlink::{Command, NewPeer, Request, SocketRef, error_from};
 use ovpn_dco::{
-    Capabilities, DataFormat, DataPlane, Device, Error, ErrorKind, EventSource, Framing, KeyConfig, KeyInfo,
-    KeySlot, Mode, PeerConfig, PeerId, PeerInfo, PeerUpdate, Protocol, Result, SocketSource, Transport,
-    TransportId,
+    Capabilities, DataFormat, DataPlane, Device, Drops, Error, ErrorKind, EventSource, Framing, KeyConfig,
+    KeyInfo, KeySlot, Mode, PeerConfig, PeerId, PeerInfo, PeerUpdate, Protocol, Result, SocketSource,
+    Transport, TransportId,
 };
 use ovpn_sys::netlink::generic::Family;
 use ovpn_sys::netlink::route::{OvpnMode, Rtnetlink};
@@ -221,6 +221,28 @@ impl Drop for Kernel {
 impl DataPlane for Kernel {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// The kernel counts what its device drops in four counters, without finer reasons.
+    fn drops(&self) -> Vec<Drops> {
+        let Ok(link) = self.net.link_get(self.device.ifindex) else { return Vec::new() };
+        let counters = link.counters;
+        [
+            ("received-dropped", "Outside: the driver dropped a received packet.", counters.rx_dropped),
+            (
+                "received-errors",
+                "Outside: a received packet was damaged, forged or a replay.",
+                counters.rx_errors,
+            ),
+            (
+                "sent-dropped",
+                "Inside: the driver dropped a packet: no route, no key or a full queue.",
+                counters.tx_dropped,
+            ),
+            ("sent-errors", "Inside: a packet could not be encrypted or sent.", counters.tx_errors),
+        ]
+        .map(|(reason, description, packets)| Drops { reason, description, packets })
+        .to_vec()
     }
 
     fn device(&self) -> &Device {

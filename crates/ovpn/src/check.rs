@@ -27,7 +27,7 @@ use crate::check_files;
 use crate::config_files::Files;
 use crate::planner;
 
-const HELP: &str = "Says what a configuration would do, and starts nothing.
+pub(crate) const HELP: &str = "Says what a configuration would do, and starts nothing.
 
 Usage: ovpn check FILE [--json]
        ovpn check --config FILE [--OPTION VALUE]... [--json]

@@ -31,6 +31,7 @@ use crate::outcome::{Fatal, Outcome};
 use crate::plane::Plane;
 use crate::setup::Setup;
 use crate::signal::{Kind, Signal, Signals};
+use crate::status::board;
 use crate::{materials, sd_notify, sockets};
 
 /// Runs the client until a signal ends or reloads it.
@@ -124,7 +125,12 @@ impl Client {
                 )));
             }
             self.remotes.attempt();
+            board().handshake_started();
             let end = self.attempt(signals).await?;
+            board().peers(Vec::new);
+            if !end.completed {
+                board().handshake_failed();
+            }
             let signal = end.signal.remapped(self.config.process.remap_usr1.map(|to| match to {
                 model::RemapUsr1::Hup => Kind::Hup,
                 model::RemapUsr1::Term => Kind::Term,
@@ -162,6 +168,7 @@ impl Client {
 
     /// Tells the management interface where the connection stands.
     pub(crate) fn tell(&self, state: TunnelState, detail: &str, remote: Option<SocketAddr>) {
+        board().state(state.name());
         if let Some(management) = &self.management {
             management.state(state, detail, (None, None), remote);
         }

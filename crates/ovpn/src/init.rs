@@ -8,18 +8,22 @@
 //! ```
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ovpn_control::{Random as _, SystemRandom};
+use zeroize::Zeroizing;
 
+use crate::arguments::{self, Arguments, Wrong};
 use crate::pki::{self, Authority, Index, Purpose, Sentence, Store};
 
 /// Where everything lies if nobody says otherwise.
 pub(crate) const DEFAULT_DIR: &str = "/etc/ovpn";
 
-const HELP: &str = "Makes everything a server needs: an authority, a certificate, keys, a configuration.
+pub(crate) const HELP: &str =
+    "Makes everything a server needs: an authority, a certificate, keys, a configuration.
 
 Usage: ovpn init --endpoint HOST[:PORT] [--tcp] [--network NET/BITS] [--dir DIR]
        ovpn init --endpoint HOST[:PORT] --import PKI [--dir DIR]
@@ -52,30 +56,16 @@ struct Wish {
 
 /// Runs the command with the words after `init`.
 pub(crate) fn run(words: &[String]) -> ExitCode {
-    if words.iter().any(|w| w == "--help" || w == "-h") {
-        print!("{HELP}");
-        return ExitCode::SUCCESS;
-    }
-    let wish = match parse(words) {
-        Ok(wish) => wish,
-        Err(sentence) => {
-            eprintln!("ovpn init: {sentence}; `ovpn init --help` shows how");
-            return ExitCode::from(2);
-        }
-    };
-    match make(&wish, pki::now()) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(sentence) => {
-            eprintln!("ovpn init: {sentence}");
-            ExitCode::FAILURE
-        }
-    }
+    arguments::run("init", HELP, words, parse, |wish| {
+        let text = make(&wish, pki::now())?;
+        // A reader that went away is no error of ours: all is made.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        Ok(())
+    })
 }
 
-fn parse(words: &[String]) -> Result<Wish, Sentence> {
+fn parse(mut words: Arguments<'_>) -> Result<Wish, Wrong> {
+    const OPTIONS: [&str; 5] = ["--endpoint", "--tcp", "--network", "--import", "--dir"];
     let mut endpoint = None;
     let mut wish = Wish {
         host: String::new(),
@@ -85,29 +75,28 @@ fn parse(words: &[String]) -> Result<Wish, Sentence> {
         import: None,
         dir: PathBuf::from(DEFAULT_DIR),
     };
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        let mut value = || rest.next().cloned().ok_or_else(|| format!("{word} wants a value"));
-        match word.as_str() {
-            "--endpoint" => endpoint = Some(value()?),
+    while let Some(word) = words.next(&OPTIONS)? {
+        match word {
+            "--endpoint" => endpoint = Some(words.value(word)?),
             "--tcp" => wish.tcp = true,
             "--network" => {
-                let text = value()?;
-                let net: ipnet::Ipv4Net =
-                    text.parse().map_err(|_| format!("\"{text}\" is no network such as 10.8.0.0/24"))?;
+                let text = words.value(word)?;
+                let net: ipnet::Ipv4Net = text
+                    .parse()
+                    .map_err(|_| Wrong(format!("\"{text}\" is no network such as 10.8.0.0/24")))?;
                 if !(8..=29).contains(&net.prefix_len()) {
-                    return Err("--network wants a prefix between /8 and /29".to_owned());
+                    return Err(Wrong("--network wants a prefix between /8 and /29".to_owned()));
                 }
                 wish.network = net.trunc();
             }
-            "--import" => wish.import = Some(PathBuf::from(value()?)),
-            "--dir" => wish.dir = PathBuf::from(value()?),
-            other => return Err(format!("\"{other}\" is not known here")),
+            "--import" => wish.import = Some(PathBuf::from(words.value(word)?)),
+            "--dir" => wish.dir = PathBuf::from(words.value(word)?),
+            other => return Err(Wrong::too_many(other)),
         }
     }
-    let endpoint =
-        endpoint.ok_or("say under which name clients reach this server: --endpoint HOST[:PORT]")?;
-    (wish.host, wish.port) = split_endpoint(&endpoint)?;
+    let missing = "say under which name clients reach this server: --endpoint HOST[:PORT]";
+    let endpoint = endpoint.ok_or_else(|| Wrong(missing.to_owned()))?;
+    (wish.host, wish.port) = split_endpoint(endpoint).map_err(Wrong)?;
     Ok(wish)
 }
 
@@ -162,11 +151,21 @@ fn make(wish: &Wish, now: u64) -> Result<String, Sentence> {
     } else {
         (format!(" {shown}/server.conf"), format!(" --dir {shown}"))
     };
-    Ok(format!(
-        "Made a server for {}:{} in {shown}.\n\nServe:                  ovpn server{file}\n\
-         A profile for a client:  ovpn profile add NAME{at} > NAME.ovpn\n",
+    let mut text = format!(
+        "Made a server for {}:{} in {shown}.\n\n\
+         \x20 serve                          ovpn server{file}\n\
+         \x20 serve, and forward to outside  ovpn server{file} --nat\n\
+         \x20 a profile for a client         ovpn profile add NAME{at} > NAME.ovpn\n",
         wish.host, wish.port,
-    ))
+    );
+    if wish.import.is_some() {
+        let _ = write!(
+            text,
+            "\nThe authority, its clients and its revocations were taken over; its folder is as it was. The key that hides the\n\
+             handshake is new: `ovpn profile renew NAME{at} > NAME.ovpn` makes a client's new profile.\n"
+        );
+    }
+    Ok(text)
 }
 
 fn fill(wish: &Wish, staging: &Path, now: u64) -> Result<(), Sentence> {
@@ -211,18 +210,25 @@ fn import(store: &Store, pki: &Path) -> Result<(Authority, Index), Sentence> {
         std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
     };
     let certificate = read("ca.crt")?;
-    let key = zeroize::Zeroizing::new(read("private/ca.key")?);
-    if key.contains("ENCRYPTED") {
-        return Err(format!(
-            "{} is encrypted: decrypt a copy of the folder first with `openssl pkey -in ca.key -out ca.key.plain`",
-            pki.join("private/ca.key").display()
-        ));
-    }
+    let key = Zeroizing::new(read("private/ca.key")?);
+    let key = if key.contains("ENCRYPTED") { decrypted(&key, &pki.join("private/ca.key"))? } else { key };
     let authority = Authority::open(&certificate, &key)?;
     let index = Index::parse(&read("index.txt")?)?;
     store.write_private("pki/private/ca.key", &key)?;
     store.write_public("pki/ca.crt", &certificate)?;
     Ok((authority, index))
+}
+
+/// An authority's key that easy-rsa keeps under a password, which is asked for. Here it lies open, for its owner only.
+fn decrypted(pem: &str, path: &Path) -> Result<Zeroizing<String>, Sentence> {
+    let question = format!("Password of {}:", path.display());
+    let key = crate::private_key::from_pem(pem.as_bytes(), || {
+        crate::prompt::ask(&question, false).map(Zeroizing::new)
+    })
+    .map_err(|sentence| format!("{}: {sentence}", path.display()))?;
+    pkcs8::der::pem::encode_string("PRIVATE KEY", pkcs8::der::pem::LineEnding::LF, key.secret_der())
+        .map(Zeroizing::new)
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// A random local IPv6 network (RFC 4193).
@@ -296,8 +302,9 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
-    fn words(text: &str) -> Vec<String> {
-        text.split_whitespace().map(str::to_owned).collect()
+    fn parsed(text: &str) -> Result<Wish, Wrong> {
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        parse(Arguments::new(&words))
     }
 
     #[test]
@@ -319,7 +326,7 @@ mod tests {
 
     #[test]
     fn the_words() {
-        let wish = parse(&words("--endpoint h:1 --tcp --network 10.1.2.3/16 --dir d")).expect("fine");
+        let wish = parsed("--endpoint h:1 --tcp --network 10.1.2.3/16 --dir d").expect("fine");
         assert_eq!((wish.host.as_str(), wish.port, wish.tcp), ("h", 1, true));
         assert_eq!(wish.network.to_string(), "10.1.0.0/16");
         for bad in [
@@ -329,7 +336,7 @@ mod tests {
             "--endpoint h --network x",
             "--endpoint h --network 10.0.0.0/30",
         ] {
-            assert!(parse(&words(bad)).is_err(), "{bad}");
+            assert!(parsed(bad).is_err(), "{bad}");
         }
     }
 
@@ -338,8 +345,7 @@ mod tests {
         let root = std::env::temp_dir().join(format!("ovpn-init-{}", std::process::id()));
         std::fs::create_dir_all(&root).expect("directory");
         let dir = root.join("vpn");
-        let wish =
-            parse(&words(&format!("--endpoint vpn.example.org --dir {}", dir.display()))).expect("fine");
+        let wish = parsed(&format!("--endpoint vpn.example.org --dir {}", dir.display())).expect("fine");
         make(&wish, pki::now()).expect("made");
         let mode = |name: &str| std::fs::metadata(dir.join(name)).expect(name).permissions().mode() & 0o777;
         for secret in ["pki/private/ca.key", "pki/private/server.key", "pki/tls-crypt-v2.key"] {
@@ -354,7 +360,7 @@ mod tests {
         let before = std::fs::read(dir.join("pki/ca.crt")).expect("there");
         assert!(make(&wish, pki::now()).expect_err("taken").contains("not empty"));
         assert_eq!(std::fs::read(dir.join("pki/ca.crt")).expect("there"), before);
-        let elsewhere = parse(&words("--endpoint h --dir /proc/ovpn-cannot-be-here")).expect("fine");
+        let elsewhere = parsed("--endpoint h --dir /proc/ovpn-cannot-be-here").expect("fine");
         assert!(make(&elsewhere, pki::now()).is_err());
         assert_eq!(std::fs::read_dir(&root).expect("list").count(), 1, "no staging folder is left");
         std::fs::remove_dir_all(&root).expect("removed");

@@ -6,7 +6,9 @@
 //! ```
 //!
 //! `suppress-timestamps` and syslog leave the first two parts out; `machine-readable-output` replaces them by
-//! `SECONDS.MICROSECONDS FLAGS`. Messages go to standard output, or to the file of `log`/`log-append`, or to syslog.
+//! `SECONDS.MICROSECONDS FLAGS`; `log-format json` makes each line an object. Messages go to standard output or error,
+//! to the file of `log`/`log-append`, to syslog, or to systemd's journal. A standard output that leads to the journal
+//! gets each line's priority before it (`<4>…`) and no time stamps: the journal has its own.
 //! A line that cannot be written is lost: logging never stops a tunnel.
 
 use std::fmt::{self, Write as _};
@@ -19,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ovpn_sys::local_time::LocalTime;
+use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -27,6 +30,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
+
+mod journal;
 
 static LOGGER: OnceLock<Arc<Logger>> = OnceLock::new();
 static VERB: AtomicU8 = AtomicU8::new(1);
@@ -38,6 +43,10 @@ pub(crate) enum Target {
     /// Standard output.
     #[default]
     Stdout,
+    /// Standard error.
+    Stderr,
+    /// systemd's journal, in its own protocol, under this program name.
+    Journal(String),
     /// A file, emptied first unless `append`.
     File {
         /// Its path.
@@ -56,6 +65,8 @@ pub(crate) struct Style {
     pub(crate) suppress_timestamps: bool,
     /// `SECONDS.MICROSECONDS FLAGS ` instead of the time stamp.
     pub(crate) machine_readable: bool,
+    /// One JSON object a line (`log-format json`).
+    pub(crate) json: bool,
 }
 
 /// One line that was logged, for readers inside the process.
@@ -72,7 +83,11 @@ pub(crate) struct Line {
 /// Starts logging to standard output. Called once, before anything is logged.
 pub(crate) fn start() {
     let logger = Arc::new(Logger {
-        output: Mutex::new(Output { sink: Sink::Stdout, style: Style::default(), muted: Muted::default() }),
+        output: Mutex::new(Output {
+            sink: Sink::Stdout { journal: journal::is_reader_of(io::stdout()) },
+            style: Style::default(),
+            muted: Muted::default(),
+        }),
         listeners: Mutex::new(Vec::new()),
     });
     if LOGGER.set(logger.clone()).is_ok() {
@@ -88,7 +103,9 @@ pub(crate) fn start() {
 /// When the file cannot be opened or there is no system log.
 pub(crate) fn set_output(target: &Target, style: Style) -> io::Result<()> {
     let sink = match target {
-        Target::Stdout => Sink::Stdout,
+        Target::Stdout => Sink::Stdout { journal: journal::is_reader_of(io::stdout()) },
+        Target::Stderr => Sink::Stderr { journal: journal::is_reader_of(io::stderr()) },
+        Target::Journal(name) => Sink::Journal { socket: journal::connect()?, name: name.clone() },
         Target::File { path, append } => Sink::File(open_log(path, *append)?),
         Target::Syslog(name) => {
             let socket = UnixDatagram::unbound()?;
@@ -147,7 +164,9 @@ struct Output {
 }
 
 enum Sink {
-    Stdout,
+    Stdout { journal: bool },
+    Stderr { journal: bool },
+    Journal { socket: UnixDatagram, name: String },
     File(File),
     Syslog { socket: UnixDatagram, name: String },
 }
@@ -237,72 +256,136 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for StockLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut text = Text::default();
+        let mut peer = String::new();
         if let Some(scope) = context.event_scope(event) {
             for span in scope.from_root() {
                 if let Some(Prefix(prefix)) = span.extensions().get::<Prefix>()
                     && !prefix.is_empty()
                 {
-                    let _ = write!(text.message, "{prefix} ");
+                    let _ = write!(peer, "{prefix} ");
                 }
             }
         }
+        let mut text = Text::default();
         event.record(&mut text);
-        let message = text.finish();
         let metadata = event.metadata();
-        self.logger.write(SystemTime::now(), *metadata.level(), metadata.callsite(), message);
+        self.logger.write(SystemTime::now(), *metadata.level(), metadata.callsite(), &peer, text.finish());
     }
 }
 
 impl Logger {
-    fn write(&self, now: SystemTime, level: Level, place: tracing::callsite::Identifier, text: String) {
-        let line = Line { time: now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()), level, text };
+    /// `peer` is the prefix of a peer's lines, with a blank behind it.
+    fn write(
+        &self,
+        now: SystemTime,
+        level: Level,
+        place: tracing::callsite::Identifier,
+        peer: &str,
+        message: String,
+    ) {
+        let time = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         {
             let mut output = lock(&self.output);
             let mut note = None;
             let admitted = output.muted.admit(place, MUTE.load(Ordering::Relaxed), &mut note);
             if let Some(note) = note {
-                output.put(now, Level::INFO, &note);
+                output.put(now, Level::INFO, "", &note);
             }
             if admitted {
-                output.put(now, level, &line.text);
+                output.put(now, level, peer, &message);
             }
         }
+        let line = Line { time, level, text: format!("{peer}{message}") };
         lock(&self.listeners).retain_mut(|listener| listener(&line));
     }
 }
 
 impl Output {
-    fn put(&mut self, now: SystemTime, level: Level, text: &str) {
+    fn put(&mut self, now: SystemTime, level: Level, peer: &str, message: &str) {
         let style = match self.sink {
-            Sink::Syslog { .. } => Style { suppress_timestamps: true, machine_readable: false },
+            Sink::Syslog { .. } | Sink::Journal { .. } => {
+                Style { suppress_timestamps: true, machine_readable: false, ..self.style }
+            }
+            Sink::Stdout { journal: true } | Sink::Stderr { journal: true } => {
+                Style { suppress_timestamps: true, ..self.style }
+            }
             _ => self.style,
         };
-        let line = render(now, level, text, style, verb());
+        let line = if style.json {
+            render_json(now, level, peer, message)
+        } else {
+            render(now, level, &format!("{peer}{message}"), style, verb())
+        };
+        let severity = severity(level);
         match &mut self.sink {
-            Sink::Stdout => {
+            Sink::Stdout { journal } => {
                 let mut out = io::stdout().lock();
-                let _ = out.write_all(line.as_bytes());
+                let _ =
+                    if *journal { write!(out, "<{severity}>{line}") } else { out.write_all(line.as_bytes()) };
                 let _ = out.flush();
+            }
+            Sink::Stderr { journal } => {
+                // One write for each line: others may write there as well.
+                let line = if *journal { format!("<{severity}>{line}") } else { line };
+                let _ = io::stderr().lock().write_all(line.as_bytes());
             }
             Sink::File(file) => {
                 let _ = file.write_all(line.as_bytes());
             }
             Sink::Syslog { socket, name } => {
                 // Facility "daemon" (3), severity after RFC 5424.
-                let severity = if level == Level::ERROR {
-                    3
-                } else if level == Level::WARN {
-                    4
-                } else {
-                    5
-                };
                 let packet =
                     format!("<{}>{name}[{}]: {}", (3 << 3) | severity, std::process::id(), line.trim_end());
                 let _ = socket.send(packet.as_bytes());
             }
+            Sink::Journal { socket, name } => {
+                let _ = socket.send(&journal::entry(name, severity, peer.trim_end(), line.trim_end()));
+            }
         }
     }
+}
+
+/// Severity after RFC 5424.
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 5,
+        _ => 7,
+    }
+}
+
+/// `{"time":"2026-11-22T00:25:03.041234Z","level":"info","peer":"client1/192.0.2.2:59167","message":"…"}`
+fn render_json(now: SystemTime, level: Level, peer: &str, message: &str) -> String {
+    #[derive(Serialize)]
+    struct JsonLine<'a> {
+        time: String,
+        level: String,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        peer: &'a str,
+        message: &'a str,
+    }
+    let line = JsonLine {
+        time: utc(now),
+        level: level.as_str().to_ascii_lowercase(),
+        peer: peer.trim_end(),
+        message,
+    };
+    serde_json::to_string(&line).unwrap_or_default() + "\n"
+}
+
+/// RFC 3339 with microseconds, in UTC.
+fn utc(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (day, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = crate::pki::date(day);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        since.subsec_micros()
+    )
 }
 
 fn render(now: SystemTime, level: Level, text: &str, style: Style, verb: u8) -> String {
@@ -385,6 +468,17 @@ mod tests {
         assert_eq!(render(at(), Level::INFO, "x", style, 4), "x\n");
         let style = Style { machine_readable: true, ..style };
         assert_eq!(render(at(), Level::WARN, "x", style, 1), "1795307103.041234 40 x\n");
+    }
+
+    #[test]
+    fn a_line_of_json_is_one_object() {
+        let line = render_json(at(), Level::WARN, "al\"ice/192.0.2.2:5 ", "a\nb");
+        assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "{line}");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["time"], "2026-11-22T00:25:03.041234Z");
+        assert_eq!((&value["level"], &value["message"]), (&"warn".into(), &"a\nb".into()));
+        assert_eq!(value["peer"], "al\"ice/192.0.2.2:5");
+        assert!(render_json(at(), Level::INFO, "", "x").contains("\"level\":\"info\""));
     }
 
     #[test]

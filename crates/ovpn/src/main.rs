@@ -2,14 +2,17 @@
 //!
 //! | file | what it is |
 //! |---|---|
+//! | `arguments` | the words of subcommands |
 //! | `command_line`, `version`, `process` | what is asked for, and a run of it |
 //! | `logging`, `signal`, `sd_notify`, `outcome` | the process: its log, signals, service manager, exit codes |
 //! | `materials`, `private_key`, `prompt` | keys, certificates and passwords |
 //! | `session_params`, `data_plane`, `setup` | configuration to control plane and data plane |
 //! | `sockets`, `proxy`, `port` | outside sockets, ways through proxies, and the data plane's control port |
 //! | `plane`, `tunnel`, `routes`, `dns`, `mss` | the device over its life; its addresses, routes and name servers |
+//! | `nat` | forwarding under this host's address |
 //! | `script`, `environment`, `script_environment` | user scripts |
 //! | `client`, `p2p`, `server` | the modes |
+//! | `status` | what a running tunnel tells: `ovpn status`, metrics |
 //! | `management` | the management interface |
 //! | `engine_process` | the userspace data plane as a process of its own |
 //! | `cli` | the test bed `ovpn-cli` |
@@ -19,6 +22,7 @@
 //! | `genkey` | options that make or print something and exit |
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod atomic_file;
 mod check;
 mod check_files;
@@ -37,6 +41,7 @@ mod logging;
 mod management;
 mod materials;
 mod mss;
+mod nat;
 mod outcome;
 mod p2p;
 mod pki;
@@ -57,6 +62,7 @@ mod session_params;
 mod setup;
 mod signal;
 mod sockets;
+mod status;
 mod tunnel;
 mod version;
 
@@ -72,6 +78,7 @@ fn main() -> ExitCode {
         Some("check") => check::run(words.get(1..).unwrap_or_default()),
         Some("help" | "completions" | "man") => help::run(&words),
         Some("init") => init::run(words.get(1..).unwrap_or_default()),
+        Some("status") => status::run(words.get(1..).unwrap_or_default()),
         Some("profile") => profile::run(words.get(1..).unwrap_or_default()),
         _ => genkey::dispatch(&words).unwrap_or_else(|| process::run(&words)),
     }

@@ -23,6 +23,7 @@ use crate::plane::Plane;
 use crate::port::Port;
 use crate::setup::Setup;
 use crate::signal::{Kind, Signal, Signals};
+use crate::status::{PeerFacts, board, unix_now};
 use crate::{materials, sd_notify, session_params, sockets};
 
 /// Largest IP packet that carries a control packet, bytes, where no entry says otherwise.
@@ -104,7 +105,14 @@ impl Peer {
                 self.plane = Some(plane);
                 up?;
             }
+            board().handshake_started();
+            board().state("WAIT");
             let (signal, completed) = self.attempt(signals).await?;
+            board().state("RECONNECTING");
+            board().peers(Vec::new);
+            if !completed {
+                board().handshake_failed();
+            }
             let signal = signal.remapped(self.config.process.remap_usr1.map(|to| match to {
                 model::RemapUsr1::Hup => Kind::Hup,
                 model::RemapUsr1::Term => Kind::Term,
@@ -409,6 +417,7 @@ impl Link<'_> {
                 tracing::info!("Data Channel: cipher '{}', peer-id: {id}", negotiated.cipher.name());
                 if !self.completed {
                     self.completed = true;
+                    self.tell_status();
                     let line = if self.plane.add_routes().await {
                         "Initialization Sequence Completed"
                     } else {
@@ -435,6 +444,25 @@ impl Link<'_> {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// The tunnel is up: what `ovpn status` shows of the peer.
+    fn tell_status(&self) {
+        let device = &self.config.device;
+        let v4 = device.ifconfig.map(|ifconfig| match ifconfig {
+            Ifconfig::Subnet { local, .. } | Ifconfig::PointToPoint { local, .. } => local.into(),
+        });
+        let v6 = device.ifconfig_ipv6.map(|ifconfig| ifconfig.local.addr().into());
+        let facts = PeerFacts {
+            id: self.peer,
+            name: Some(self.common_name.clone()),
+            username: None,
+            address: self.remote,
+            vpn_addresses: v4.into_iter().chain(v6).collect(),
+            since: Some(unix_now()),
+        };
+        board().peers(move || vec![facts.clone()]);
+        board().state("CONNECTED");
     }
 
     fn key_result(&self, result: dco::Result<()>) -> Result<Option<Signal>, Fatal> {

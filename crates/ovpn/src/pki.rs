@@ -25,7 +25,7 @@ use rcgen::{
 };
 use zeroize::Zeroizing;
 
-pub(crate) use index::{Entry, Index, State};
+pub(crate) use index::{Entry, Index, State, date};
 pub(crate) use store::Store;
 
 /// A sentence about what went wrong, and what to do.
@@ -75,7 +75,7 @@ macro_rules! at {
 
 /// `YYYY-MM-DD` of seconds since 1970.
 pub(crate) fn day(seconds: u64) -> String {
-    let (year, month, day) = index::date(seconds / DAY);
+    let (year, month, day) = date(seconds / DAY);
     format!("{year:04}-{month:02}-{day:02}")
 }
 

@@ -1,11 +1,12 @@
 //! A run of a mode as a process: configuration, log, background, signals, exit code; again after SIGHUP.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use ovpn_config::Config;
-use ovpn_config::model::{Log, Role};
+use ovpn_config::model::{Log, LogFormat, Role};
 
 use ovpn_sys::background::{self, Background, Split};
 
@@ -15,7 +16,7 @@ use crate::logging::{self, Style, Target};
 use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
 use crate::signal::Signals;
-use crate::{client, management, p2p, sd_notify, server, version};
+use crate::{client, management, p2p, sd_notify, server, status, version};
 
 /// Does what the command line asks for; the process ends with the returned code.
 pub(crate) fn run(words: &[String]) -> ExitCode {
@@ -24,9 +25,14 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
             print!("{}", version::text());
             ExitCode::SUCCESS
         }
-        Invocation::Usage => {
-            print!("{}", command_line::usage());
-            ExitCode::FAILURE
+        Invocation::Help(text) => {
+            // A pager that was closed early is no error.
+            let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Invocation::Wrong(sentence) => {
+            eprintln!("ovpn: {sentence}");
+            ExitCode::from(2)
         }
         Invocation::Run { wanted, words, file } => run_mode(wanted, &words, file),
     }
@@ -82,11 +88,8 @@ fn load(wanted: Wanted, words: &[String]) -> Result<Config, Fatal> {
     let process = &loaded.config.process;
     logging::set_verb(process.verb);
     logging::set_mute(process.mute);
-    let style = Style {
-        suppress_timestamps: process.suppress_timestamps,
-        machine_readable: process.machine_readable_output,
-    };
-    let _ = logging::set_output(&Target::Stdout, style);
+    let early = if matches!(process.log, Log::Stderr) { Target::Stderr } else { Target::Stdout };
+    let _ = logging::set_output(&early, style(&loaded.config));
     let obstacles: Vec<String> = loaded
         .obstacles()
         .map(|diagnostic| {
@@ -121,6 +124,16 @@ fn load(wanted: Wanted, words: &[String]) -> Result<Config, Fatal> {
     Ok(loaded.config)
 }
 
+/// How lines of the log look.
+fn style(config: &Config) -> Style {
+    let process = &config.process;
+    Style {
+        suppress_timestamps: process.suppress_timestamps,
+        machine_readable: process.machine_readable_output,
+        json: process.log_format == LogFormat::Json,
+    }
+}
+
 /// Background, log, pid file, working directory, priority: once, while there is one thread.
 fn prepare(config: &Config) -> Result<Prepared, Fatal> {
     let process = &config.process;
@@ -138,10 +151,6 @@ fn prepare(config: &Config) -> Result<Prepared, Fatal> {
                 .map_err(|error| Fatal(format!("--cd {directory}: {error}")))?;
         }
     }
-    let style = Style {
-        suppress_timestamps: process.suppress_timestamps,
-        machine_readable: process.machine_readable_output,
-    };
     let name = || {
         process.daemon.as_ref().and_then(|daemon| daemon.name.clone()).unwrap_or_else(|| "openvpn".to_owned())
     };
@@ -149,10 +158,12 @@ fn prepare(config: &Config) -> Result<Prepared, Fatal> {
         Log::File(path) => Target::File { path: path.into(), append: false },
         Log::Append(path) => Target::File { path: path.into(), append: true },
         Log::Syslog(program) => Target::Syslog(program.clone().unwrap_or_else(name)),
+        Log::Journald => Target::Journal(name()),
         Log::Stdout | Log::Stderr if process.daemon.is_some() => Target::Syslog(name()),
-        Log::Stdout | Log::Stderr => Target::Stdout,
+        Log::Stdout => Target::Stdout,
+        Log::Stderr => Target::Stderr,
     };
-    if let Err(error) = logging::set_output(&target, style) {
+    if let Err(error) = logging::set_output(&target, style(config)) {
         match &target {
             Target::File { path, .. } => {
                 return Err(Fatal(format!("--log {}: {error}", path.display())));
@@ -202,6 +213,7 @@ fn run_once(mut setup: Setup, background: &mut Option<Background>) -> Result<Ste
             background.report(0).map_err(|error| Fatal::new("going to the background", error))?;
         }
         setup.management = management::start(&setup.config, signals.thrower()).await?;
+        let _status = status::start(&setup)?;
         warn_of_privileges(&setup.config);
         match setup.config.role {
             Role::Client => client::run(&setup, &mut signals).await,

@@ -9,10 +9,11 @@ use ovpn_crypto::tls_crypt_v2::Metadata;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::arguments::{self, Arguments, Wrong};
 use crate::init::DEFAULT_DIR;
 use crate::pki::{self, Issued, Purpose, Sentence, State, Store};
 
-const HELP: &str = "Makes, lists and ends profiles for clients.
+pub(crate) const HELP: &str = "Makes, lists and ends profiles for clients.
 
 Usage: ovpn profile add NAME [--password] [--days N] [--output FILE | --qr] [--dir DIR]
        ovpn profile renew NAME [--password] [--days N] [--output FILE | --qr] [--dir DIR]
@@ -27,8 +28,9 @@ Usage: ovpn profile add NAME [--password] [--days N] [--output FILE | --qr] [--d
   --dir DIR      the folder that `ovpn init` made; /etc/ovpn by default
   --help         this text
 
-A profile holds everything a client needs, its private key included: hand it over as you would a password. The key is kept
-nowhere else. `renew` makes a new profile; the old one works until it expires or `revoke` ends all of that name.
+A profile holds everything a client needs, its private key included: hand it over as you would a password. The key is
+kept nowhere else. `renew` makes a new profile; the old one works until it expires or `revoke` ends all of that name,
+which a running server heeds at once.
 
 Exit code: 0 done, 1 failed, 2 wrong use.
 
@@ -60,35 +62,21 @@ struct Wish {
 
 /// Runs the command with the words after `profile`.
 pub(crate) fn run(words: &[String]) -> ExitCode {
-    if words.iter().any(|w| w == "--help" || w == "-h") {
-        print!("{HELP}");
-        return ExitCode::SUCCESS;
-    }
-    let wish = match parse(words) {
-        Ok(wish) => wish,
-        Err(sentence) => {
-            eprintln!("ovpn profile: {sentence}; `ovpn profile --help` shows how");
-            return ExitCode::from(2);
-        }
-    };
-    match perform(&wish) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => {
-            eprintln!("ovpn profile: {sentence}");
-            ExitCode::FAILURE
-        }
-    }
+    arguments::run("profile", HELP, words, parse, |wish| perform(&wish))
 }
 
-fn parse(words: &[String]) -> Result<Wish, Sentence> {
-    let mut rest = words.iter();
-    let action = match rest.next().map(String::as_str) {
-        Some("add") => Action::Add,
-        Some("renew") => Action::Renew,
-        Some("revoke") => Action::Revoke,
-        Some("list") => Action::List,
-        Some(other) => return Err(format!("\"{other}\" is none of add, list, revoke, renew")),
-        None => return Err("say what to do: add, list, revoke or renew".to_owned()),
+fn parse(mut words: Arguments<'_>) -> Result<Wish, Wrong> {
+    const ACTIONS: [(&str, Action); 4] =
+        [("add", Action::Add), ("renew", Action::Renew), ("revoke", Action::Revoke), ("list", Action::List)];
+    let names = ACTIONS.map(|(name, _)| name);
+    let word =
+        words.next(&[])?.ok_or_else(|| Wrong("say what to do: add, list, revoke or renew".to_owned()))?;
+    let action = ACTIONS.iter().find(|(name, _)| *name == word).map(|(_, action)| *action);
+    let action = action.ok_or_else(|| Wrong(arguments::unknown(word, &names)))?;
+    let options: &[&str] = match action {
+        Action::Add | Action::Renew => &["--password", "--days", "--output", "--qr", "--dir"],
+        Action::Revoke => &["--dir"],
+        Action::List => &["--json", "--dir"],
     };
     let mut wish = Wish {
         action,
@@ -100,30 +88,31 @@ fn parse(words: &[String]) -> Result<Wish, Sentence> {
         json: false,
         dir: PathBuf::from(DEFAULT_DIR),
     };
-    while let Some(word) = rest.next() {
-        let mut value = || rest.next().cloned().ok_or_else(|| format!("{word} wants a value"));
-        match word.as_str() {
+    while let Some(word) = words.next(options)? {
+        match word {
             "--password" => wish.password = true,
             "--json" => wish.json = true,
             "--qr" => wish.qr = true,
-            "--output" => wish.output = Some(PathBuf::from(value()?)),
-            "--dir" => wish.dir = PathBuf::from(value()?),
+            "--output" => wish.output = Some(PathBuf::from(words.value(word)?)),
+            "--dir" => wish.dir = PathBuf::from(words.value(word)?),
             "--days" => {
-                let text = value()?;
-                wish.days = text
-                    .parse()
-                    .ok()
-                    .filter(|days| (1..=36_500).contains(days))
-                    .ok_or_else(|| format!("\"{text}\" is no count of days from 1 to 36500"))?;
+                let text = words.value(word)?;
+                let days = text.parse().ok().filter(|days| (1..=36_500).contains(days));
+                wish.days =
+                    days.ok_or_else(|| Wrong(format!("\"{text}\" is no count of days from 1 to 36500")))?;
             }
-            other if other.starts_with("--") => return Err(format!("\"{other}\" is not known here")),
-            other if wish.name.is_empty() && action != Action::List => wish.name = other.to_owned(),
-            other => return Err(format!("\"{other}\" is one word too many")),
+            name if wish.name.is_empty() && action != Action::List => name.clone_into(&mut wish.name),
+            other => return Err(Wrong::too_many(other)),
         }
     }
     if action != Action::List {
-        pki::check_name(&wish.name)
-            .map_err(|s| if wish.name.is_empty() { "name the client".to_owned() } else { s })?;
+        if wish.name.is_empty() {
+            return Err(Wrong("name the client".to_owned()));
+        }
+        pki::check_name(&wish.name).map_err(Wrong)?;
+    }
+    if wish.qr && wish.output.is_some() {
+        return Err(Wrong("--qr and --output exclude each other".to_owned()));
     }
     Ok(wish)
 }
@@ -323,7 +312,8 @@ mod tests {
     }
 
     fn act(dir: &std::path::Path, text: &str) -> Result<(), Sentence> {
-        perform(&parse(&words(&format!("{text} --dir {}", dir.display())))?)
+        let words = words(&format!("{text} --dir {}", dir.display()));
+        perform(&parse(Arguments::new(&words)).map_err(|wrong| wrong.0)?)
     }
 
     #[test]
@@ -397,8 +387,11 @@ mod tests {
             "add a --days x",
             "list x",
             "add a --frob",
+            "add a --json",
+            "revoke a --days 3",
+            "add a --qr --output x",
         ] {
-            assert!(parse(&words(bad)).is_err(), "{bad}");
+            assert!(parse(Arguments::new(&words(bad))).is_err(), "{bad}");
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::management::Handle;
 use crate::outcome::Fatal;
 use crate::planner::{self, Choice};
 use crate::script_environment;
+use crate::status::{self, Observed};
 
 /// The configuration and when and from where it came.
 pub(crate) struct Setup {
@@ -66,7 +67,16 @@ pub(crate) fn open_data_plane(config: &Config, mode: Mode) -> Result<Arc<dyn Dat
         }
     }
     tracing::info!("TUN/TAP device {} opened", plane.device().name);
-    Ok(plane)
+    let board = status::board();
+    let report = status::PlaneReport {
+        driver: capabilities.driver.to_string(),
+        version: capabilities.version.clone(),
+        device: plane.device().name.clone(),
+        reasons: plan.reasons.clone(),
+    };
+    let observed = Arc::new(Observed::new(plane, board.completed(), board.rekeys()));
+    board.data_plane(report, Arc::downgrade(&observed));
+    Ok(observed)
 }
 
 fn open_engine(name: &str, mode: Mode) -> Result<Arc<dyn DataPlane>, Fatal> {

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use ovpn_kernel::Probe;
+
 /// The OpenVPN release whose behaviour is followed; also announced as `IV_VER`.
 pub(crate) const COMPATIBLE: &str = "2.7.0";
 
@@ -30,9 +32,55 @@ pub(crate) fn text() -> String {
     let _ = writeln!(text, "{}", libraries());
     let _ = writeln!(
         text,
+        "data plane engine: ovpn-rs {}, in userspace, always there",
+        env!("CARGO_PKG_VERSION")
+    );
+    let found = ovpn_kernel::probe();
+    let _ = writeln!(text, "data plane kernel: {}", kernel(&found));
+    let _ = writeln!(text, "crypto: AWS-LC; {}", processor());
+    let _ = writeln!(
+        text,
         "ovpn-rs is no part of the OpenVPN project; it is compatible with OpenVPN {COMPATIBLE}."
     );
     text
+}
+
+/// The kernel's driver, or why there is none.
+fn kernel(found: &ovpn_kernel::Availability) -> String {
+    match (&found.ovpn, &found.dco_v2) {
+        (Probe::Available(driver), _) | (_, Probe::Available(driver)) => driver.version.clone(),
+        (Probe::Unavailable(why), _) => format!("not to be had: {why}"),
+    }
+}
+
+/// What the processor has for the data channel's ciphers.
+fn processor() -> String {
+    let mut found: Vec<&str> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    for (name, there) in [
+        ("AES-NI", std::arch::is_x86_feature_detected!("aes")),
+        ("VAES", std::arch::is_x86_feature_detected!("vaes")),
+        ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
+        ("AVX-512", std::arch::is_x86_feature_detected!("avx512f")),
+    ] {
+        if there {
+            found.push(name);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    for (name, there) in [
+        ("AES", std::arch::is_aarch64_feature_detected!("aes")),
+        ("NEON", std::arch::is_aarch64_feature_detected!("neon")),
+    ] {
+        if there {
+            found.push(name);
+        }
+    }
+    if found.is_empty() {
+        "no instructions for AES on this processor: CHACHA20-POLY1305 is the faster cipher here".to_owned()
+    } else {
+        format!("this processor has {}", found.join(", "))
+    }
 }
 
 #[cfg(test)]
@@ -48,5 +96,8 @@ mod tests {
         assert_eq!(numbers.len(), 3);
         assert!(text.lines().next().unwrap().contains("ovpn-rs"));
         assert!(text.lines().nth(1).unwrap().starts_with("library versions: "));
+        for part in ["\ndata plane engine: ", "\ndata plane kernel: ", "\ncrypto: "] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Logging, privileges, daemon.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Builder;
 use super::arguments::{Bad, Opt};
 use crate::diagnostic::Class;
-use crate::model::{Daemon, Log, RemapUsr1, StatusFile};
+use crate::model::{Daemon, Log, LogFormat, MetricsAddress, RemapUsr1, StatusFile, StatusSocket};
 
 pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
     let p = &mut b.config.process;
@@ -22,6 +23,16 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "syslog" => p.log = Log::Syslog(name()),
         "log" => p.log = Log::File(o.text(0)?),
         "log-append" => p.log = Log::Append(o.text(0)?),
+        "log-to" => {
+            p.log = match o.word(0, &[("stdout", 0), ("stderr", 1), ("journald", 2)])? {
+                0 => Log::Stdout,
+                1 => Log::Stderr,
+                _ => Log::Journald,
+            };
+        }
+        "log-format" => {
+            p.log_format = o.word(0, &[("human", LogFormat::Human), ("json", LogFormat::Json)])?;
+        }
         // Above 11 nothing more is said; real files have 32.
         "verb" => p.verb = o.number(0, 0..=255)?.min(11),
         "mute" => p.mute = o.number(0, 0..=u32::MAX)?,
@@ -38,6 +49,13 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
                 status.version = p.status_version;
             }
         }
+        "status-socket" => {
+            p.status_socket = match o.text(0)? {
+                word if word == "none" => StatusSocket::Off,
+                path => StatusSocket::Path(path),
+            };
+        }
+        "metrics" => p.metrics = Some(metrics(o)?),
         "writepid" => p.pid_file = Some(o.text(0)?),
         "user" => p.user = Some(o.text(0)?),
         "group" => p.group = Some(o.text(0)?),
@@ -60,4 +78,27 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// A loopback address or a Unix socket: what is told there is for this machine only.
+fn metrics(o: &mut Opt<'_>) -> Result<MetricsAddress, Bad> {
+    let text = o.text(0)?;
+    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        return Ok(MetricsAddress::Unix(path.to_owned()));
+    }
+    let address: SocketAddr = text.parse().map_err(|_| {
+        o.bad(
+            0,
+            format!("\"{}\" is no address for metrics", super::arguments::short(&text)),
+            "write 127.0.0.1:9176, [::1]:9176 or unix:/run/ovpn/metrics.sock",
+        )
+    })?;
+    if !address.ip().is_loopback() {
+        return Err(o.bad(
+            0,
+            format!("metrics are served to this machine only, and {address} is reachable from others"),
+            "take a loopback address such as 127.0.0.1:9176, and let a proxy with access control publish it",
+        ));
+    }
+    Ok(MetricsAddress::Tcp(address))
 }

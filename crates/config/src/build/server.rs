@@ -95,6 +95,7 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "client-connect" => s.client_connect = o.command(0)?,
         "client-disconnect" => s.client_disconnect = o.command(0)?,
         "learn-address" => s.learn_address = o.command(0)?,
+        "nat" => s.nat = true,
         "client-to-client" => s.client_to_client = true,
         "duplicate-cn" => s.duplicate_cn = true,
         "max-clients" => s.max_clients = o.number(0, 1..=0x00ff_fffe)?,

@@ -38,7 +38,7 @@ pub use connection::{
 pub use data::{AllowCompression, Cipher, Compression, Data, Fragment, MssFix, ReplayWindow};
 pub use device::{DataPlane, Device, DeviceKind, Ifconfig, IfconfigIpv6, Topology};
 pub use management::{Management, ManagementAddress};
-pub use process::{Daemon, Log, Process, RemapUsr1, StatusFile};
+pub use process::{Daemon, Log, LogFormat, MetricsAddress, Process, RemapUsr1, StatusFile, StatusSocket};
 pub use pushed::{ClientOptions, Pushed};
 pub use routing::{
     DhcpOption, Dns, DnsServer, DnsTransport, DnsUpdown, Dnssec, Gateway, PullFilter, PullFilterAction,

@@ -1,5 +1,6 @@
 //! Logging, privileges, daemon.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Where log lines go.
@@ -16,6 +17,39 @@ pub enum Log {
     Append(String),
     /// The system log, under this name.
     Syslog(Option<String>),
+    /// systemd's journal, in its own protocol.
+    Journald,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// As stock's, for people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `status-socket`: where the running tunnel tells what it does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StatusSocket {
+    /// `/run/ovpn/NAME.sock`, after the configuration's name, where that folder can be written to.
+    #[default]
+    Default,
+    /// This path.
+    Path(String),
+    /// Nowhere.
+    Off,
+}
+
+/// `metrics`: where counters are served for Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsAddress {
+    /// A loopback address and port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(String),
 }
 
 /// `daemon`.
@@ -52,6 +86,8 @@ pub struct Process {
     pub daemon: Option<Daemon>,
     /// Where log lines go.
     pub log: Log,
+    /// How log lines look.
+    pub log_format: LogFormat,
     /// Verbosity, 0 to 11 (1 by default).
     pub verb: u8,
     /// At most this many equal lines in a row; 0: no limit.
@@ -66,6 +102,10 @@ pub struct Process {
     pub status: Option<StatusFile>,
     /// Format of the status text also where no file is written, 1 to 3.
     pub status_version: u8,
+    /// Where the running tunnel tells what it does.
+    pub status_socket: StatusSocket,
+    /// Where counters are served.
+    pub metrics: Option<MetricsAddress>,
     /// File to hold the process id.
     pub pid_file: Option<String>,
     /// User to become after start.
@@ -89,6 +129,7 @@ impl Default for Process {
         Self {
             daemon: None,
             log: Log::Stdout,
+            log_format: LogFormat::Human,
             verb: 1,
             mute: 0,
             suppress_timestamps: false,
@@ -96,6 +137,8 @@ impl Default for Process {
             errors_to_stderr: false,
             status: None,
             status_version: 1,
+            status_socket: StatusSocket::Default,
+            metrics: None,
             pid_file: None,
             user: None,
             group: None,

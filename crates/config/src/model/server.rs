@@ -135,6 +135,8 @@ pub struct Server {
     pub client_disconnect: Option<Command>,
     /// Called when an address is learnt or forgotten.
     pub learn_address: Option<Command>,
+    /// Forward clients' traffic under this host's address while the server runs.
+    pub nat: bool,
     /// Clients reach each other.
     pub client_to_client: bool,
     /// Several sessions per common name.
@@ -174,6 +176,7 @@ impl Default for Server {
             client_connect: None,
             client_disconnect: None,
             learn_address: None,
+            nat: false,
             client_to_client: false,
             duplicate_cn: false,
             max_clients: 1024,

@@ -240,16 +240,28 @@ pub fn lookup(name: &str) -> Option<&'static OptionSpec> {
 /// The name most like `name`, if one is near enough to be a slip of the fingers.
 #[must_use]
 pub fn nearest(name: &str) -> Option<&'static str> {
-    let name: String =
-        name.chars().take(64).map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() }).collect();
+    nearest_of(name, all().map(|row| row.name))
+}
+
+/// The one of `known` most like `name`, if one is near enough to be a slip of the fingers. Dashes before a name do not
+/// count.
+#[must_use]
+pub fn nearest_of<'a>(name: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let bare = |name: &'a str| name.trim_start_matches('-');
+    let name: String = name
+        .trim_start_matches('-')
+        .chars()
+        .take(64)
+        .map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() })
+        .collect();
     let limit = match name.chars().count() {
-        0..=2 => return lookup(&name).map(|row| row.name),
+        0..=2 => return known.find(|known| bare(known) == name),
         3..=5 => 1,
         6..=9 => 2,
         _ => 3,
     };
-    all()
-        .map(|row| (distance(&name, row.name), row.name))
+    known
+        .map(|known| (distance(&name, bare(known)), known))
         .filter(|(d, _)| *d <= limit)
         .min()
         .map(|(_, name)| name)

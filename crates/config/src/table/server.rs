@@ -14,6 +14,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("client-connect", "CMD", (1, 1), Roles::SERVER, Contexts::FILE, Tier::T1, "Command called when a client is accepted"),
     option("client-disconnect", "CMD", (1, 1), Roles::SERVER, Contexts::FILE, Tier::T1, "Command called when a client leaves"),
     option("learn-address", "CMD", (1, 1), Roles::SERVER, Contexts::FILE, Tier::T2, "Command called when a client's address is learnt or forgotten"),
+    option("nat", "", (0, 0), Roles::SERVER, Contexts::FILE, Tier::T2, "Forward clients' traffic under this host's address, through nftables, until the server ends (ovpn only)"),
     option("client-to-client", "", (0, 0), Roles::SERVER, Contexts::FILE, Tier::T1, "Clients may reach each other").dco(Dco::NoEffect),
     option("duplicate-cn", "", (0, 0), Roles::SERVER, Contexts::FILE, Tier::T1, "Several clients may use one certificate"),
     option("max-clients", "N", (1, 1), Roles::SERVER, Contexts::FILE, Tier::T1, "Most clients at once"),

@@ -130,7 +130,14 @@ impl<'a> Connection<'a> {
             // It may be gone already.
             let _ = plane.data_plane().peer_del(peer);
         }
-        end.map(|end| End { completed: self.completed, ..end })
+        let mut end = end?;
+        // Whatever ends the connection while an exit is under way, the exit it is.
+        if let Some((_, signal)) = self.leave_at.take()
+            && !end.signal.kind.is_exit()
+        {
+            end.signal = signal;
+        }
+        Ok(End { completed: self.completed, ..end })
     }
 
     async fn serve(&mut self, relay: Option<&Relay>, signals: &mut Signals) -> Result<End, Fatal> {

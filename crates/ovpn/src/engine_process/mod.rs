@@ -40,11 +40,23 @@ const RTM_DELLINK: u16 = 17;
 /// Flag of a subscription: begin with what is remembered.
 const HISTORY: u16 = 0x800;
 
-const USAGE: &str = "\
-usage: ovpn engine IFNAME [--mode p2p|mp] [--foreground]
+pub(crate) const HELP: &str = "\
+Runs the userspace data plane as a process of its own, as the kernel's driver would run in the kernel.
 
-  --mode p2p|mp   one peer (default), or many
-  --foreground    stay in the foreground";
+Usage: ovpn engine IFNAME [--mode p2p|mp] [--foreground]
+
+  --mode p2p|mp  one peer (default), or many
+  --foreground   stay in the foreground
+  --help         this text
+
+It takes the kernel driver's netlink messages over /run/ovpn/NAMESPACE/IFNAME.sock; `ovpn cli` speaks them.
+
+Exit code: 0 done, 2 wrong use, else an errno, negative, in 8 bits.
+
+Examples:
+  ovpn engine tun0
+  ovpn engine tun0 --mode mp --foreground
+";
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +68,14 @@ struct Options {
 
 /// Runs `ovpn engine` with the arguments after that word.
 pub(crate) fn run(words: &[String]) -> ExitCode {
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
     let options = match parse(words) {
         Ok(options) => options,
         Err(wrong) => {
-            eprintln!("ovpn engine: {wrong}\n\n{USAGE}");
+            eprintln!("ovpn engine: {wrong}; `ovpn engine --help` shows how");
             return ExitCode::from(2);
         }
     };

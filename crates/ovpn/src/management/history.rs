@@ -22,7 +22,7 @@ pub(crate) enum TunnelState {
 }
 
 impl TunnelState {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Connecting => "CONNECTING",
             Self::Resolve => "RESOLVE",

@@ -118,7 +118,7 @@ fn read_time(text: &str) -> Option<u64> {
 }
 
 /// Year, month and day of a count of days since 1970 (proleptic Gregorian calendar, eras of 400 years).
-pub(super) fn date(days: u64) -> (u64, u64, u64) {
+pub(crate) fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -36,6 +36,7 @@ use crate::data_plane::{framing, key_config, outside, peer_update, slot};
 use crate::environment::Environment;
 use crate::port::Port;
 use crate::sockets;
+use crate::status::board;
 
 /// How long a client that said goodbye, or was told to go, is still listened to.
 const LINGER: Duration = Duration::from_secs(5);
@@ -109,6 +110,7 @@ struct Idle {
 impl ClientTask {
     /// Serves an accepted client to its end.
     pub(crate) async fn serve(base: Newcomer, accepted: Accepted) {
+        board().handshake_started();
         let span = peer_span(&sockets::shown(base.remote));
         let shared = Arc::clone(&base.shared);
         let id = base.id;
@@ -655,6 +657,9 @@ impl ClientTask {
         let seconds = self.started.elapsed().as_secs();
         variables::set_totals(&mut self.environment, link.rx_bytes, link.tx_bytes, seconds);
         let completed = self.configured.is_some();
+        if !completed {
+            board().handshake_failed();
+        }
         if let Some(command) = shared.config.server.client_disconnect.as_ref().filter(|_| completed) {
             shared.runner().client_disconnect(command, &self.environment).await;
         }

@@ -9,7 +9,7 @@
 //! A client gets the entry that its common name had last, else one that nobody ever had, else the one that was free the
 //! longest. Source: OpenVPN server behaviour, "Pools", "ifconfig-pool-persist".
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ovpn_config::model::{Pool, PoolIpv6};
 
@@ -34,6 +34,13 @@ pub(crate) struct Addresses {
     pub(crate) v4: Option<Ipv4Addr>,
     /// Its IPv6 address.
     pub(crate) v6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    /// Those there are.
+    pub(crate) fn list(&self) -> Vec<IpAddr> {
+        self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6)).collect()
+    }
 }
 
 /// A taken entry. It goes back with [`AddressPool::release`].

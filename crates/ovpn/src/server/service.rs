@@ -31,15 +31,17 @@ use super::addresses::ServerSide;
 use super::admission::RateLimit;
 use super::device::Device;
 use super::listener::{self, Listener};
-use super::pool::AddressPool;
+use super::pool::{AddressPool, Addresses};
 use super::registry::{Order, Registry};
 use super::shared::{Shared, local_time};
 use super::status::StatusVersion;
 use super::tokens::Tokens;
 use crate::management::{Handle, TunnelState};
+use crate::nat::Nat;
 use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
 use crate::signal::{Kind, Signal, Signals};
+use crate::status::{PeerFacts, board};
 use crate::{materials, port, sd_notify, session_params};
 
 /// How long clients' last words and scripts are waited for at the end.
@@ -62,6 +64,7 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
     let pool = pool(&config)?;
     let device = Device::open(&config, setup.environment()).await?;
     let data_plane = Arc::clone(device.data_plane());
+    let nat = if config.server.nat { Some(Nat::set(&config, &data_plane.device().name)?) } else { None };
     let mut plane_events =
         port::events(&*data_plane).map_err(|error| Fatal::new("the data plane's events", error))?;
 
@@ -110,6 +113,7 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
     if let Some(management) = &setup.management {
         serve_management(management, &shared);
     }
+    serve_status(&shared);
     tracing::info!("Initialization Sequence Completed");
     sd_notify::ready();
     sd_notify::status("Initialization Sequence Completed");
@@ -147,6 +151,7 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
     services.abort_all();
     farewell(&shared, &signal).await;
     save_pool(&shared);
+    drop(nat);
     device.close(config, &signal.word()).await;
     match Outcome::of(&signal) {
         Some(outcome) => Ok(outcome),
@@ -263,6 +268,25 @@ fn pass_on(shared: &Shared, event: dco::Event) {
     if let Some(client) = registry.peer(peer) {
         let _ = client.orders().send(Order::Plane(event));
     }
+}
+
+/// Lets `ovpn status` and the metrics look.
+fn serve_status(shared: &Arc<Shared>) {
+    let weak = Arc::downgrade(shared);
+    board().peers(move || {
+        let Some(shared) = weak.upgrade() else { return Vec::new() };
+        let registry = shared.registry();
+        let facts = registry.clients().map(|(_, client)| PeerFacts {
+            id: Some(client.peer),
+            name: client.facts.common_name.clone(),
+            username: client.facts.username.clone(),
+            address: Some(client.remote),
+            vpn_addresses: client.facts.addresses.as_ref().map_or_else(Vec::new, Addresses::list),
+            since: u64::try_from(client.since).ok(),
+        });
+        facts.collect()
+    });
+    board().state("CONNECTED");
 }
 
 /// Lets the management interface look and kill.

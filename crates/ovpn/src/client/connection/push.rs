@@ -15,6 +15,7 @@ use crate::data_plane::{self, framing, peer_id, peer_update};
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
 use crate::sd_notify;
+use crate::status::{PeerFacts, board, unix_now};
 
 impl Connection<'_> {
     pub(super) async fn on_push_reply(&mut self, reply: PushReply) -> Result<Option<End>, Fatal> {
@@ -77,12 +78,25 @@ impl Connection<'_> {
 
     /// Tells the management interface a state with the tunnel's addresses.
     pub(super) fn tell_addresses(&self, state: TunnelState, detail: &str, remote: Option<SocketAddr>) {
-        let Some(management) = &self.client.management else { return };
         let v4 = self.config.device.ifconfig.map(|ifconfig| match ifconfig {
             Ifconfig::Subnet { local, .. } | Ifconfig::PointToPoint { local, .. } => local,
         });
         let v6 = self.config.device.ifconfig_ipv6.map(|ifconfig| ifconfig.local.addr());
-        management.state(state, detail, (v4, v6), remote);
+        board().state(state.name());
+        if state == TunnelState::Connected {
+            let facts = PeerFacts {
+                id: self.peer,
+                name: Some(self.common_name.clone()),
+                username: None,
+                address: Some(self.ends.server),
+                vpn_addresses: v4.map(Into::into).into_iter().chain(v6.map(Into::into)).collect(),
+                since: Some(unix_now()),
+            };
+            board().peers(move || vec![facts.clone()]);
+        }
+        if let Some(management) = &self.client.management {
+            management.state(state, detail, (v4, v6), remote);
+        }
     }
 
     /// The server changes options: the edited list is applied as a whole, without ending the connection.

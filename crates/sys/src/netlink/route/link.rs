@@ -16,6 +16,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_PID: u16 = 19;
+const IFLA_STATS64: u16 = 23;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -43,6 +44,49 @@ pub struct Link {
     pub alias: Option<String>,
     /// Mode of an `ovpn` device, where the kernel tells it.
     pub ovpn_mode: Option<OvpnMode>,
+    /// What went through it since it was made.
+    pub counters: LinkCounters,
+}
+
+/// A link's counters (`struct rtnl_link_stats64`). Received is what came out of the link: for a tunnel's device,
+/// what peers sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkCounters {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Bad packets received.
+    pub rx_errors: u64,
+    /// Packets that could not be sent.
+    pub tx_errors: u64,
+    /// Received packets dropped for want of room.
+    pub rx_dropped: u64,
+    /// Packets dropped instead of sent.
+    pub tx_dropped: u64,
+}
+
+impl LinkCounters {
+    fn parse(bytes: &[u8]) -> Self {
+        let at = |index: usize| {
+            let field = bytes.get(index * 8..index * 8 + 8).and_then(|field| field.try_into().ok());
+            field.map_or(0, u64::from_ne_bytes)
+        };
+        Self {
+            rx_packets: at(0),
+            tx_packets: at(1),
+            rx_bytes: at(2),
+            tx_bytes: at(3),
+            rx_errors: at(4),
+            tx_errors: at(5),
+            rx_dropped: at(6),
+            tx_dropped: at(7),
+        }
+    }
 }
 
 /// Mode of an `ovpn` device.
@@ -240,6 +284,7 @@ pub(super) fn parse(header: &[u8], attributes: Attributes<'_>) -> std::result::R
             IFLA_IFNAME => link.name = attribute.string()?.to_owned(),
             IFLA_IFALIAS => link.alias = Some(attribute.string()?.to_owned()),
             IFLA_MTU => link.mtu = attribute.u32()?,
+            IFLA_STATS64 => link.counters = LinkCounters::parse(attribute.payload),
             IFLA_LINKINFO => {
                 let mut data = None;
                 for field in attribute.attributes() {
@@ -287,5 +332,12 @@ mod tests {
             12, 0, 2, 0x80, 5, 0, 1, 0, 1, 0, 0, 0, // IFLA_INFO_DATA { IFLA_OVPN_MODE = MP }
         ];
         assert_eq!(bytes, expected);
+    }
+    #[test]
+    fn counters_stand_in_the_order_of_the_kernel() {
+        let bytes: Vec<u8> = (1..=24u64).flat_map(u64::to_ne_bytes).collect();
+        let counters = LinkCounters::parse(&bytes);
+        assert_eq!((counters.rx_packets, counters.tx_bytes, counters.tx_dropped), (1, 4, 8));
+        assert_eq!(LinkCounters::parse(&bytes[..20]).rx_bytes, 0, "an old kernel's shorter form");
     }
 }

@@ -18,7 +18,7 @@ mod rule;
 
 pub use address::Address;
 pub use entry::{Route, RouteKind};
-pub use link::{Link, LinkChange, Namespace, OvpnMode};
+pub use link::{Link, LinkChange, LinkCounters, Namespace, OvpnMode};
 pub use monitor::{Change, Groups, Monitor};
 pub use rule::Rule;
 
