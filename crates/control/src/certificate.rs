@@ -133,6 +133,30 @@ impl CertificateFacts {
         Some(parts.join("_"))
     }
 
+    /// What kind of key it is about: `RSA`, `P-256`, `P-384`, `P-521`, `Ed25519`; `None` for others.
+    pub fn key_kind(&self) -> Option<&'static str> {
+        let (_, certificate) = X509Certificate::from_der(&self.der).ok()?;
+        let algorithm = &certificate.public_key().algorithm;
+        let curve = || {
+            algorithm
+                .parameters
+                .as_ref()
+                .and_then(|parameters| parameters.as_oid().ok())
+                .map(|oid| oid.to_id_string())
+        };
+        match algorithm.algorithm.to_id_string().as_str() {
+            "1.2.840.113549.1.1.1" => Some("RSA"),
+            "1.3.101.112" => Some("Ed25519"),
+            "1.2.840.10045.2.1" => match curve()?.as_str() {
+                "1.2.840.10045.3.1.7" => Some("P-256"),
+                "1.3.132.0.34" => Some("P-384"),
+                "1.3.132.0.35" => Some("P-521"),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The serial number in decimal, as `tls_serial_N` and `crl-verify … dir` want it.
     pub fn serial_decimal(&self) -> String {
         let mut digits = vec![0u8];

@@ -20,7 +20,8 @@
 //! | `association` | one pair of session ids and its wrapping |
 //! | `exchange` | one key: reliability, TLS, key-method 2, in states that name their successors |
 //! | `reliable` | windows, acknowledgements, retransmission |
-//! | `tls` | the one file that knows rustls |
+//! | `tls` | the one place that knows rustls |
+//! | `verify`, `profile` | whether the peer's certificate is accepted |
 //! | `certificate` | what a certificate says, in OpenVPN's notation |
 //! | `negotiation` | ciphers and protocol flags, in all three roles |
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ mod exchange;
 mod failure;
 mod negotiation;
 mod params;
+mod profile;
 mod random;
 mod session;
 mod time;
@@ -55,12 +57,13 @@ pub use params::{
     ClientParams, Credentials, Features, Link, LocalOptions, P2pParams, P2pTls, PullAction, PullFilter,
     ServerParams, SessionParams, Timing,
 };
+pub use profile::CertProfile;
 pub use random::{Random, SystemRandom};
 pub use session::{PendingAuth, Push, Reject, Session};
 pub use time::Now;
 pub use tls::{
-    Identity, TlsClient, TlsConfigError, TlsOptions, TlsServer, TlsVersion, VerifyClientCert,
-    certificates_from_pem, crls_from_pem,
+    ExternalSigner, Identity, Padding, SignRequest, TlsClient, TlsConfigError, TlsOptions, TlsServer,
+    TlsVersion, VerifyClientCert, certificates_from_pem, crls_from_pem,
 };
-pub use verify::{Crls, NameRule, PeerRules};
+pub use verify::{Crls, NameRule, PeerRules, RevokedSerials};
 pub use wrap::{TlsCryptV2Server, Wrapping};

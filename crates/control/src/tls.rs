@@ -1,4 +1,4 @@
-//! TLS inside the control channel: the one file that knows rustls.
+//! TLS inside the control channel: the one place that knows rustls.
 //!
 //! ```text
 //!  messages in order ─▶ records ─▶ rustls ─▶ one plaintext per record (key-method 2, text messages)
@@ -11,29 +11,28 @@
 //!
 //! Source: OpenVPN wire protocol, "TLS inside"; RFC 8446, RFC 5246, RFC 5705.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+mod external;
+mod session;
+mod verifier;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use std::fmt;
+use std::sync::Arc;
+
 use rustls::client::{ClientConfig, ClientConnection, ResolvesClientCert, Resumption};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, ServerConnection};
 use rustls::sign::CertifiedKey;
-use rustls::time_provider::TimeProvider;
-use rustls::{
-    AlertDescription, CertificateError, Connection, DigitallySignedStruct, DistinguishedName, Error,
-    ProtocolVersion, SignatureScheme, SupportedProtocolVersion,
-};
+use rustls::{Error, SignatureScheme, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
-use crate::event::TlsFacts;
-use crate::verify::{PeerIs, PeerRules, Refusal, RefusalKind, Verifier};
-use crate::{CertificateFacts, PeerChain};
+use crate::CertificateFacts;
+use crate::verify::{PeerIs, PeerRules, Verifier};
+
+pub use external::{ExternalSigner, Padding, SignRequest};
+pub(crate) use session::{Tls, TlsFailure};
+use verifier::PeerVerifier;
 
 /// TLS protocol versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +76,8 @@ pub struct TlsConfigError(String);
 #[derive(Clone)]
 pub struct Identity {
     key: Arc<CertifiedKey>,
+    /// False for keys that cannot sign in TLS 1.3.
+    fits_tls13: bool,
 }
 
 impl fmt::Debug for Identity {
@@ -110,8 +111,25 @@ impl Identity {
             Err(Error::InvalidCertificate(error)) => Err(TlsConfigError(format!(
                 "the certificate in `cert` cannot be used ({error:?}): issue it anew as X.509 version 3"
             ))),
-            _ => Ok(Self { key: Arc::new(key) }),
+            _ => Ok(Self { key: Arc::new(key), fits_tls13: true }),
         }
+    }
+
+    /// With a key that is elsewhere (`management-external-key`): `signer` makes the signatures. `paddings` are those it
+    /// can do, where the key is RSA.
+    ///
+    /// # Errors
+    /// A sentence about what does not fit.
+    pub fn external(
+        chain: Vec<Vec<u8>>,
+        signer: Arc<dyn ExternalSigner>,
+        paddings: &[Padding],
+    ) -> Result<Self, TlsConfigError> {
+        let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
+        let leaf = chain.first().ok_or_else(|| TlsConfigError("`cert` holds no certificate".into()))?;
+        let key = external::ExternalKey::new(leaf, signer, paddings).map_err(TlsConfigError)?;
+        let fits_tls13 = key.fits_tls13();
+        Ok(Self { key: Arc::new(CertifiedKey::new(chain, Arc::new(key))), fits_tls13 })
     }
 
     /// From PEM text: every certificate of `cert` in order, and the first key of `key`.
@@ -288,7 +306,8 @@ impl Shared {
             provider.kx_groups =
                 select(&options.groups, groups, &mut ignored, |group| format!("{:?}", group.name()));
         }
-        let wanted = options.min_version..=options.max_version;
+        let tls13 = identity.as_ref().is_none_or(|identity| identity.fits_tls13);
+        let wanted = options.min_version..=if tls13 { options.max_version } else { TlsVersion::V12 };
         let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
         for (version, supported) in
             [(TlsVersion::V13, &rustls::version::TLS13), (TlsVersion::V12, &rustls::version::TLS12)]
@@ -359,363 +378,5 @@ impl ResolvesClientCert for OwnCertificate {
 impl ResolvesServerCert for OwnCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.as_ref().map(|identity| Arc::clone(&identity.key))
-    }
-}
-
-/// One session's view: the shared rules, its clock, and what it found.
-#[derive(Debug)]
-struct PeerVerifier {
-    shared: Arc<Shared>,
-    peer: PeerIs,
-    signatures: WebPkiSupportedAlgorithms,
-    unix: AtomicU64,
-    found: Mutex<Option<Result<PeerChain, Refusal>>>,
-}
-
-impl PeerVerifier {
-    fn new(shared: &Arc<Shared>, peer: PeerIs, unix: u64) -> Arc<Self> {
-        Arc::new(Self {
-            shared: Arc::clone(shared),
-            peer,
-            signatures: shared.provider.signature_verification_algorithms,
-            unix: AtomicU64::new(unix),
-            found: Mutex::new(None),
-        })
-    }
-
-    fn verify(
-        &self,
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        let Some(verifier) = &self.shared.verifier else {
-            return Err(Error::General("a certificate that was not asked for".into()));
-        };
-        let found = verifier.verify(leaf, rest, now);
-        let result = match &found {
-            Ok(_) => Ok(()),
-            Err(refusal) => Err(Error::InvalidCertificate(match refusal.kind {
-                RefusalKind::BadEncoding => CertificateError::BadEncoding,
-                RefusalKind::Expired => CertificateError::Expired,
-                RefusalKind::Revoked => CertificateError::Revoked,
-                RefusalKind::UnknownCa => CertificateError::UnknownIssuer,
-                RefusalKind::BadSignature => CertificateError::BadSignature,
-                RefusalKind::Purpose => CertificateError::InvalidPurpose,
-                RefusalKind::Policy => CertificateError::ApplicationVerificationFailure,
-            })),
-        };
-        if let Ok(mut place) = self.found.lock() {
-            *place = Some(found);
-        }
-        result
-    }
-
-    fn found(&self) -> Option<Result<PeerChain, Refusal>> {
-        self.found.lock().ok().and_then(|found| found.clone())
-    }
-}
-
-impl TimeProvider for PeerVerifier {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.unix.load(Ordering::Relaxed))))
-    }
-}
-
-impl ServerCertVerifier for PeerVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.verify(leaf, rest, now).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.signatures)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.signatures)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signatures.supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for PeerVerifier {
-    fn client_auth_mandatory(&self) -> bool {
-        self.shared.client_cert == VerifyClientCert::Require
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.verify(leaf, rest, now).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.signatures)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.signatures)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signatures.supported_schemes()
-    }
-}
-
-/// Why TLS failed, as a sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TlsFailure(pub(crate) String);
-
-impl TlsFailure {
-    fn setup(error: Error) -> Self {
-        Self(format!("TLS could not be started ({error})"))
-    }
-}
-
-/// The longest TLS record: header, 2^14 bytes and the most that ciphers add (RFC 5246).
-const MAX_RECORD: usize = 5 + 16_384 + 2048;
-
-/// One TLS session.
-pub(crate) struct Tls {
-    /// Boxed, so that states of a key are cheap to hand on.
-    connection: Box<Connection>,
-    peer: Arc<PeerVerifier>,
-    incoming: Vec<u8>,
-    outgoing: Vec<u8>,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("handshaking", &self.connection.is_handshaking()).finish_non_exhaustive()
-    }
-}
-
-impl Tls {
-    fn new(mut connection: Connection, peer: Arc<PeerVerifier>) -> Self {
-        connection.set_buffer_limit(None);
-        Self { connection: Box::new(connection), peer, incoming: Vec::new(), outgoing: Vec::new() }
-    }
-
-    /// Takes the next bytes of the stream, and returns the plaintext of each complete record that held one.
-    pub(crate) fn receive(&mut self, unix: u64, bytes: &[u8]) -> Result<Vec<Zeroizing<Vec<u8>>>, TlsFailure> {
-        self.peer.unix.store(unix, Ordering::Relaxed);
-        self.incoming.extend_from_slice(bytes);
-        let mut plaintexts = Vec::new();
-        let mut used = 0;
-        let result = loop {
-            let rest = self.incoming.get(used..).unwrap_or_default();
-            let Some(&[.., high, low]) = rest.first_chunk::<5>() else { break Ok(()) };
-            let end = 5 + usize::from(u16::from_be_bytes([high, low]));
-            if end > MAX_RECORD {
-                break Err(TlsFailure("what the peer sent is not TLS".into()));
-            }
-            let Some(record) = rest.get(..end) else { break Ok(()) };
-            match Self::record(&mut self.connection, record) {
-                Ok(Some(plaintext)) => plaintexts.push(plaintext),
-                Ok(None) => {}
-                Err(error) => break Err(TlsFailure(self.explain(&error))),
-            }
-            used += end;
-        };
-        self.incoming.drain(..used.min(self.incoming.len()));
-        self.collect();
-        result.map(|()| plaintexts)
-    }
-
-    fn record(connection: &mut Connection, mut record: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-        use std::io::Read;
-        while !record.is_empty() {
-            match connection.read_tls(&mut record) {
-                Ok(0) | Err(_) => return Err(Error::General("the TLS session is closed".into())),
-                Ok(_) => {}
-            }
-            let state = connection.process_new_packets()?;
-            let length = state.plaintext_bytes_to_read();
-            if length > 0 {
-                let mut plaintext = Zeroizing::new(vec![0; length]);
-                return match connection.reader().read_exact(&mut plaintext) {
-                    Ok(()) => Ok(Some(plaintext)),
-                    Err(error) => Err(Error::General(error.to_string())),
-                };
-            }
-        }
-        Ok(None)
-    }
-
-    /// Moves what TLS wants to send into the stream.
-    fn collect(&mut self) {
-        while self.connection.wants_write() {
-            if self.connection.write_tls(&mut self.outgoing).is_err() {
-                break;
-            }
-        }
-    }
-
-    /// Starts the handshake of a client.
-    pub(crate) fn begin(&mut self) {
-        self.collect();
-    }
-
-    /// Whether the handshake is done, as far as this side knows.
-    pub(crate) fn is_established(&self) -> bool {
-        !self.connection.is_handshaking()
-    }
-
-    /// Writes one message as one record.
-    pub(crate) fn send(&mut self, message: &[u8]) {
-        use std::io::Write;
-        // Cannot fail: the buffer has no limit and is memory.
-        let written = self.connection.writer().write_all(message);
-        debug_assert!(written.is_ok());
-        self.collect();
-    }
-
-    /// Says goodbye.
-    pub(crate) fn close(&mut self) {
-        self.connection.send_close_notify();
-        self.collect();
-    }
-
-    /// Whether bytes of the stream wait to be sent.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.outgoing.is_empty()
-    }
-
-    /// Takes up to `limit` bytes of the stream.
-    pub(crate) fn take_output(&mut self, limit: usize) -> Vec<u8> {
-        let length = limit.min(self.outgoing.len());
-        self.outgoing.drain(..length).collect()
-    }
-
-    /// Exports keying material without context.
-    pub(crate) fn export(&self, label: &str, out: &mut [u8]) -> Result<(), TlsFailure> {
-        match self.connection.export_keying_material(out, label.as_bytes(), None) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(TlsFailure(format!("TLS gives no keying material ({error})"))),
-        }
-    }
-
-    /// The verified chain of the peer.
-    pub(crate) fn chain(&self) -> Option<PeerChain> {
-        self.peer.found().and_then(Result::ok)
-    }
-
-    /// Facts for the log.
-    pub(crate) fn facts(&self) -> TlsFacts {
-        let name = |version| match version {
-            ProtocolVersion::TLSv1_2 => "TLSv1.2".to_owned(),
-            ProtocolVersion::TLSv1_3 => "TLSv1.3".to_owned(),
-            other => format!("{other:?}"),
-        };
-        TlsFacts {
-            version: self.connection.protocol_version().map(name).unwrap_or_default(),
-            suite: self
-                .connection
-                .negotiated_cipher_suite()
-                .map(|suite| format!("{:?}", suite.suite()))
-                .unwrap_or_default(),
-            group: self
-                .connection
-                .negotiated_key_exchange_group()
-                .map(|group| format!("{:?}", group.name()))
-                .unwrap_or_default(),
-        }
-    }
-
-    fn explain(&self, error: &Error) -> String {
-        let (peer, our) = match self.peer.peer {
-            PeerIs::Client => ("client", "server"),
-            PeerIs::Server => ("server", "client"),
-        };
-        match error {
-            Error::InvalidCertificate(reason) => match self.peer.found() {
-                Some(Err(refusal)) => refusal.sentence,
-                _ => format!("the {peer}'s certificate was refused ({reason})"),
-            },
-            Error::NoCertificatesPresented => format!(
-                "the {peer} sent no certificate: give it `cert` and `key`, or allow clients without by \
-                 `verify-client-cert none`"
-            ),
-            Error::AlertReceived(alert) => explain_alert(*alert, peer, our),
-            Error::PeerIncompatible(reason) => format!(
-                "the {peer} has no TLS version, cipher suite or group in common with us ({reason:?}): it must speak \
-                 TLS 1.2 with ECDHE and AES-GCM, or TLS 1.3; see `tls-version-min` and `tls-cipher` on both sides"
-            ),
-            Error::DecryptError => {
-                format!(
-                    "a TLS record of the {peer} could not be decrypted: try again, or check the path for tampering"
-                )
-            }
-            other => format!("TLS with the {peer} failed ({other})"),
-        }
-    }
-}
-
-fn explain_alert(alert: AlertDescription, peer: &str, our: &str) -> String {
-    use AlertDescription as A;
-    match alert {
-        A::UnknownCA => format!(
-            "the {peer} does not know the CA of our certificate: both sides need certificates of the same CA"
-        ),
-        A::CertificateExpired => {
-            format!(
-                "the {peer} says that our certificate has expired or is not valid yet: renew it, and check both clocks"
-            )
-        }
-        A::CertificateRevoked => format!("the {peer} says that our certificate is revoked: get a new one"),
-        A::CertificateRequired => {
-            format!("the {peer} demands a certificate and we have none: set `cert` and `key`")
-        }
-        A::BadCertificate
-        | A::UnsupportedCertificate
-        | A::CertificateUnknown
-        | A::AccessDenied
-        | A::DecryptError => {
-            format!(
-                "the {peer} refused our certificate ({alert:?}): it must be a {our} certificate that the {peer}'s \
-                 rules accept; its log says which"
-            )
-        }
-        A::ProtocolVersion | A::HandshakeFailure | A::InsufficientSecurity => format!(
-            "the {peer} found no TLS version or cipher suite in common with us ({alert:?}): see `tls-version-min` and \
-             `tls-cipher` on both sides"
-        ),
-        other => format!("the {peer} broke off the TLS handshake ({other:?}): its log says why"),
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! Source: RFC 5280; OpenVPN manual, "TLS Mode Options".
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::digest;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -16,6 +17,7 @@ use webpki::{
 };
 
 use crate::certificate::{CLIENT_AUTH, CertificateFacts, PeerChain, SERVER_AUTH};
+use crate::profile::CertProfile;
 
 /// The most certificates a peer may send.
 const MAX_CHAIN: usize = 16;
@@ -39,6 +41,25 @@ pub struct PeerRules {
     pub remote_cert_ku: Option<Vec<u16>>,
     /// `verify-x509-name`.
     pub name: Option<NameRule>,
+    /// `tls-cert-profile`.
+    pub profile: CertProfile,
+    /// `crl-verify DIR dir`: serial numbers of revoked certificates, exchangeable at any time.
+    pub revoked_serials: Option<RevokedSerials>,
+}
+
+/// Revoked serial numbers, decimal; exchangeable while sessions run.
+#[derive(Debug, Clone, Default)]
+pub struct RevokedSerials(Arc<RwLock<HashSet<String>>>);
+
+impl RevokedSerials {
+    /// Exchanges the whole set.
+    pub fn replace(&self, serials: HashSet<String>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = serials;
+    }
+
+    fn contains(&self, certificate: &CertificateFacts) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&certificate.serial_decimal())
+    }
 }
 
 /// `verify-x509-name`.
@@ -233,7 +254,7 @@ impl Verifier {
         };
         let path = certificate
             .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
+                self.rules.profile.algorithms(),
                 &self.anchors,
                 intermediates,
                 now,
@@ -266,6 +287,19 @@ impl Verifier {
         };
         let refuse = |kind, sentence| Err(Refusal { kind, sentence });
         let rules = &self.rules;
+        if let Some(revoked) = &rules.revoked_serials
+            && let Some(found) = chain.certificates.iter().find(|certificate| revoked.contains(certificate))
+        {
+            return refuse(
+                RefusalKind::Revoked,
+                format!(
+                    "the {who}'s certificate ({}) is revoked: its serial number {} stands in the folder of \
+                     `crl-verify`",
+                    found.subject,
+                    found.serial_decimal()
+                ),
+            );
+        }
         if !rules.fingerprints.is_empty() && !rules.fingerprints.contains(&leaf.sha256) {
             return refuse(
                 RefusalKind::Policy,
@@ -433,8 +467,17 @@ impl Verifier {
             | E::SignatureAlgorithmMismatch => (
                 RefusalKind::BadSignature,
                 format!(
-                    "the {who}'s certificate ({subject}) or an issuer is signed with an outdated or unsupported \
-                         algorithm (SHA-1, RSA below 2048 bits?): issue it anew with SHA-256"
+                    "the {who}'s certificate ({subject}) or an issuer is signed in a way that {} forbids (SHA-1, RSA \
+                         below 2048 bits?): issue it anew with SHA-256{}",
+                    match self.rules.profile {
+                        CertProfile::SuiteB => "`tls-cert-profile suiteb`",
+                        _ => "`tls-cert-profile legacy`, the default,",
+                    },
+                    match self.rules.profile {
+                        CertProfile::Insecure => "",
+                        CertProfile::SuiteB => ", with a key on P-256 or P-384",
+                        _ => ", or until then allow it with `tls-cert-profile insecure`",
+                    }
                 ),
             ),
             other => (

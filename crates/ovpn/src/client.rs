@@ -26,6 +26,7 @@ use self::login::Login;
 use self::remotes::{Advance, Remotes, Retry};
 use self::way::Way;
 use crate::environment::Environment;
+use crate::identity::{self, Keyring};
 use crate::management::{Handle, TunnelState};
 use crate::outcome::{Fatal, Outcome};
 use crate::plane::Plane;
@@ -39,7 +40,20 @@ use crate::{materials, sd_notify, sockets};
 /// # Errors
 /// What cannot be repaired by trying again.
 pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome, Fatal> {
-    let mut client = Client::new(setup)?;
+    sd_notify::ready();
+    let management = setup.management.as_ref();
+    if let Some(management) = management {
+        management.state(TunnelState::Connecting, "", (None, None), None);
+    }
+    if let Some(signal) = hold(management, Duration::ZERO, signals).await {
+        return Ok(Outcome::of(&signal).unwrap_or(Outcome::Exit(0)));
+    }
+    let make = |keyring: &Keyring| materials::tls_client(&setup.config, keyring);
+    let tls = match identity::unlocked(&setup.config, management, signals, make).await? {
+        Ok(tls) => tls,
+        Err(outcome) => return Ok(outcome),
+    };
+    let mut client = Client::new(setup, tls)?;
     let result = client.run(signals).await;
     client.plane_down("init", &result).await;
     result
@@ -70,7 +84,7 @@ pub(crate) struct Entry {
 }
 
 impl Client {
-    fn new(setup: &Setup) -> Result<Self, Fatal> {
+    fn new(setup: &Setup, tls: TlsClient) -> Result<Self, Fatal> {
         let config = setup.config.clone();
         let mut entries = Vec::new();
         for options in &config.connections {
@@ -97,7 +111,7 @@ impl Client {
             rounds: config.transport.connect_retry_max,
         };
         Ok(Self {
-            tls: materials::tls_client(&config)?,
+            tls,
             environment: setup.environment(),
             login: Login::default(),
             proxy_login: None,
@@ -112,11 +126,6 @@ impl Client {
     }
 
     async fn run(&mut self, signals: &mut Signals) -> Result<Outcome, Fatal> {
-        sd_notify::ready();
-        self.tell(TunnelState::Connecting, "", None);
-        if let Some(outcome) = self.hold(Duration::ZERO, signals).await {
-            return Ok(outcome);
-        }
         loop {
             if self.remotes.exhausted(&self.retry) {
                 let rounds = self.retry.rounds.unwrap_or_default();
@@ -155,7 +164,10 @@ impl Client {
                 let pause = self.remotes.pause(&self.retry, end.backoff);
                 tracing::info!("Restart pause, {} second(s)", pause.as_secs());
                 let outcome = if self.management.as_ref().is_some_and(Handle::holds) {
-                    self.hold(pause, signals).await
+                    let signal = hold(self.management.as_ref(), pause, signals).await;
+                    let outcome = signal.as_ref().and_then(Outcome::of);
+                    self.last_signal = signal.or(self.last_signal.take());
+                    outcome
                 } else {
                     self.wait(pause, signals).await
                 };
@@ -171,25 +183,6 @@ impl Client {
         board().state(state.name());
         if let Some(management) = &self.management {
             management.state(state, detail, (None, None), remote);
-        }
-    }
-
-    /// `management-hold`: waits for its release; signals are heard.
-    async fn hold(&mut self, pause: Duration, signals: &mut Signals) -> Option<Outcome> {
-        let management = self.management.clone()?;
-        let hold = management.hold(pause);
-        tokio::pin!(hold);
-        loop {
-            tokio::select! {
-                () = &mut hold => return None,
-                signal = signals.next() => {
-                    if let Some(outcome) = Outcome::of(&signal) {
-                        tracing::info!("{signal}");
-                        self.last_signal = Some(signal);
-                        return Some(outcome);
-                    }
-                }
-            }
         }
     }
 
@@ -340,6 +333,23 @@ impl Client {
                 (None, _) => "exit".to_owned(),
             };
             plane.close(&self.config, context, &word).await;
+        }
+    }
+}
+
+/// `management-hold`: waits for its release; a signal that ends or reloads the client comes back.
+async fn hold(management: Option<&Handle>, pause: Duration, signals: &mut Signals) -> Option<Signal> {
+    let hold = management?.hold(pause);
+    tokio::pin!(hold);
+    loop {
+        tokio::select! {
+            () = &mut hold => return None,
+            signal = signals.next() => {
+                if Outcome::of(&signal).is_some() {
+                    tracing::info!("{signal}");
+                    return Some(signal);
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | `arguments` | the words of subcommands |
 //! | `command_line`, `version`, `process` | what is asked for, and a run of it |
 //! | `logging`, `signal`, `sd_notify`, `outcome` | the process: its log, signals, service manager, exit codes |
-//! | `materials`, `private_key`, `prompt` | keys, certificates and passwords |
+//! | `materials`, `identity`, `private_key`, `pkcs12`, `prompt` | keys, certificates and passwords |
 //! | `session_params`, `data_plane`, `setup` | configuration to control plane and data plane |
 //! | `sockets`, `proxy`, `port` | outside sockets, ways through proxies, and the data plane's control port |
 //! | `plane`, `tunnel`, `routes`, `dns`, `mss` | the device over its life; its addresses, routes and name servers |
@@ -36,6 +36,7 @@ mod engine_process;
 mod environment;
 mod genkey;
 mod help;
+mod identity;
 mod init;
 mod logging;
 mod management;
@@ -44,6 +45,7 @@ mod mss;
 mod nat;
 mod outcome;
 mod p2p;
+mod pkcs12;
 mod pki;
 mod plane;
 mod planner;

@@ -3,23 +3,25 @@
 //! Everything is read once, at the start, so that it is at hand after privileges are gone. Each error names the option
 //! and its file.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ovpn_config::Config;
 use ovpn_config::model::{
-    Connection, CrlSource, KeyDirection, Material, RemoteCertEku, Tls, TlsCryptV2Cookie,
+    CertProfile, Connection, CrlSource, KeyDirection, Material, RemoteCertEku, Tls, TlsCryptV2Cookie,
     TlsVersion as ConfigVersion, VerifyClientCert as ConfigVerify, X509NameMatch,
 };
 use ovpn_control::{
-    Crls, Identity, NameRule, PeerRules, TlsClient, TlsCryptV2Server, TlsOptions, TlsServer, TlsVersion,
-    VerifyClientCert, Wrapping, certificates_from_pem, crls_from_pem,
+    CertProfile as Profile, Crls, NameRule, PeerRules, RevokedSerials, TlsClient, TlsCryptV2Server,
+    TlsOptions, TlsServer, TlsVersion, VerifyClientCert, Wrapping, certificates_from_pem, crls_from_pem,
 };
 use ovpn_crypto::static_key::StaticKey;
 use ovpn_crypto::tls_auth::AuthDigest;
 use ovpn_crypto::tls_crypt_v2::{ClientKey, ServerKey};
 use zeroize::Zeroizing;
 
+use crate::identity::{self, Keyring, Own, Trouble};
 use crate::outcome::Fatal;
 
 /// The bytes of a file or an inline block. Wiped when dropped.
@@ -109,7 +111,8 @@ fn static_key(option: &str, material: &Material) -> Result<StaticKey, Fatal> {
     StaticKey::from_text(&text).map_err(|error| bad(option, material, error))
 }
 
-fn bad(option: &str, material: &Material, error: impl std::fmt::Display) -> Fatal {
+/// An option's material that cannot be used.
+pub(crate) fn bad(option: &str, material: &Material, error: impl std::fmt::Display) -> Fatal {
     Fatal(format!("--{option} {}: {error}", name_of(material)))
 }
 
@@ -117,9 +120,10 @@ fn bad(option: &str, material: &Material, error: impl std::fmt::Display) -> Fata
 ///
 /// # Errors
 /// A sentence about the file or option that cannot be used.
-pub(crate) fn tls_client(config: &Config) -> Result<TlsClient, Fatal> {
-    let identity = if config.tls.no_client_cert { None } else { identity(config)? };
-    let (rules, _) = peer_rules(&config.tls, Peer::Server)?;
+pub(crate) fn tls_client(config: &Config, keyring: &Keyring) -> Result<TlsClient, Trouble> {
+    let own = if config.tls.no_client_cert { None } else { identity::load(config, keyring)? };
+    let (identity, authorities) = own.map_or((None, Vec::new()), |own| (Some(own.identity), own.authorities));
+    let (rules, _) = peer_rules(&config.tls, authorities, Peer::Server)?;
     let tls = TlsClient::new(identity, rules, &tls_options(&config.tls))
         .map_err(|error| Fatal(error.to_string()))?;
     warn_ignored(tls.ignored_names());
@@ -130,11 +134,14 @@ pub(crate) fn tls_client(config: &Config) -> Result<TlsClient, Fatal> {
 ///
 /// # Errors
 /// A sentence about the file or option that cannot be used.
-pub(crate) fn tls_server(config: &Config) -> Result<(TlsServer, Option<CrlFile>), Fatal> {
-    let identity = identity(config)?.ok_or_else(|| {
+pub(crate) fn tls_server(
+    config: &Config,
+    keyring: &Keyring,
+) -> Result<(TlsServer, Option<CrlFile>), Trouble> {
+    let Own { identity, authorities } = identity::load(config, keyring)?.ok_or_else(|| {
         Fatal("a TLS server needs a certificate and its key: give cert and key (or pkcs12)".to_owned())
     })?;
-    let (rules, crl) = peer_rules(&config.tls, Peer::Client)?;
+    let (rules, crl) = peer_rules(&config.tls, authorities, Peer::Client)?;
     let verify = match config.server.verify_client_cert {
         ConfigVerify::None => VerifyClientCert::None,
         ConfigVerify::Optional => VerifyClientCert::Optional,
@@ -174,34 +181,12 @@ fn tls_options(tls: &Tls) -> TlsOptions {
     }
 }
 
-fn identity(config: &Config) -> Result<Option<Identity>, Fatal> {
-    let tls = &config.tls;
-    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
-        if tls.cert.is_some() || tls.key.is_some() {
-            return Err(Fatal("cert and key belong together: only one of them is given".to_owned()));
-        }
-        if tls.pkcs12.is_some() {
-            return Err(Fatal(
-                "pkcs12 files are not read yet: convert it with `openssl pkcs12 -in FILE -nodes -out FILE.pem` and \
-                 name FILE.pem as ca, cert and key"
-                    .to_owned(),
-            ));
-        }
-        return Ok(None);
-    };
-    let mut chain = read("cert", cert)?;
-    if let Some(extra) = &tls.extra_certs {
-        chain.push(b'\n');
-        chain.extend_from_slice(&read("extra-certs", extra)?);
-    }
-    let key_pem = read("key", key)?;
-    let chain = certificates_from_pem(&chain).map_err(|error| bad("cert", cert, error))?;
-    let key_der = crate::private_key::from_pem(&key_pem, || crate::private_key::password(config))
-        .map_err(|error| bad("key", key, error))?;
-    Identity::from_der(chain, key_der).map(Some).map_err(|error| Fatal(error.to_string()))
-}
-
-fn peer_rules(tls: &Tls, peer: Peer) -> Result<(PeerRules, Option<CrlFile>), Fatal> {
+/// `authorities` came with the own certificate; they count where no `ca` is given.
+fn peer_rules(
+    tls: &Tls,
+    authorities: Vec<Vec<u8>>,
+    peer: Peer,
+) -> Result<(PeerRules, Option<CrlFile>), Fatal> {
     let mut ca = Vec::new();
     if let Some(material) = &tls.ca {
         ca.extend(certificates_from_pem(&read("ca", material)?).map_err(|error| bad("ca", material, error))?);
@@ -221,9 +206,13 @@ fn peer_rules(tls: &Tls, peer: Peer) -> Result<(PeerRules, Option<CrlFile>), Fat
             }
         }
     }
+    if tls.ca.is_none() && tls.ca_path.is_none() {
+        ca = authorities;
+    }
     let crl = match &tls.crl {
         Some(CrlSource::File(material)) => Some(CrlFile::open(material)?),
-        _ => None,
+        Some(CrlSource::Directory(path)) => Some(CrlFile::open_directory(path)?),
+        None => None,
     };
     let own_purpose = match peer {
         Peer::Server => RemoteCertEku::Server,
@@ -252,13 +241,26 @@ fn peer_rules(tls: &Tls, peer: Peer) -> Result<(PeerRules, Option<CrlFile>), Fat
     });
     let rules = PeerRules {
         ca,
-        crls: crl.as_ref().map(|crl| crl.lists.clone()),
+        crls: crl.as_ref().and_then(|crl| match &crl.revoked {
+            Revoked::Lists(lists) => Some(lists.clone()),
+            Revoked::Serials(_) => None,
+        }),
+        revoked_serials: crl.as_ref().and_then(|crl| match &crl.revoked {
+            Revoked::Lists(_) => None,
+            Revoked::Serials(serials) => Some(serials.clone()),
+        }),
         fingerprints: tls.peer_fingerprints.clone(),
         issuer_hashes: tls.verify_hash.iter().map(|hash| hash.to_vec()).collect(),
         remote_cert_tls,
         remote_cert_eku,
         remote_cert_ku,
         name,
+        profile: match tls.cert_profile {
+            CertProfile::Insecure => Profile::Insecure,
+            CertProfile::Legacy => Profile::Legacy,
+            CertProfile::Preferred => Profile::Preferred,
+            CertProfile::SuiteB => Profile::SuiteB,
+        },
     };
     Ok((rules, crl))
 }
@@ -279,12 +281,20 @@ fn eku_oid(text: &str) -> String {
     .to_owned()
 }
 
-/// A revocation list that is read again when its file changes.
+/// Revocation lists that are read again when their file or folder changes.
 #[derive(Debug)]
 pub(crate) struct CrlFile {
     path: Option<String>,
     seen: Option<(SystemTime, u64)>,
-    lists: Crls,
+    revoked: Revoked,
+}
+
+#[derive(Debug)]
+enum Revoked {
+    /// `crl-verify FILE`.
+    Lists(Crls),
+    /// `crl-verify DIR dir`: a file per serial number.
+    Serials(RevokedSerials),
 }
 
 impl CrlFile {
@@ -297,21 +307,32 @@ impl CrlFile {
             Material::Inline(_) => None,
         };
         let seen = path.as_deref().and_then(stamp);
-        Ok(Self { path, seen, lists })
+        Ok(Self { path, seen, revoked: Revoked::Lists(lists) })
     }
 
-    /// Reads the file again if it changed since it was read last. A file that cannot be read leaves the former list
-    /// in force.
+    fn open_directory(path: &str) -> Result<Self, Fatal> {
+        let serials = RevokedSerials::default();
+        let seen = stamp(path);
+        serials.replace(names_in(path).map_err(|error| Fatal(format!("--crl-verify {path}: {error}")))?);
+        Ok(Self { path: Some(path.to_owned()), seen, revoked: Revoked::Serials(serials) })
+    }
+
+    /// Reads again what changed since it was read last. What cannot be read leaves the former list in force.
     pub(crate) fn refresh(&mut self) {
         let Some(path) = &self.path else { return };
         let now = stamp(path);
         if now.is_none() || now == self.seen {
             return;
         }
-        let outcome = std::fs::read(path)
-            .map_err(|error| error.to_string())
-            .and_then(|pem| crls_from_pem(&pem).map_err(|error| error.to_string()))
-            .and_then(|der| self.lists.replace(&der));
+        let outcome = match &self.revoked {
+            Revoked::Lists(lists) => std::fs::read(path)
+                .map_err(|error| error.to_string())
+                .and_then(|pem| crls_from_pem(&pem).map_err(|error| error.to_string()))
+                .and_then(|der| lists.replace(&der)),
+            Revoked::Serials(serials) => {
+                names_in(path).map(|names| serials.replace(names)).map_err(|error| error.to_string())
+            }
+        };
         match outcome {
             Ok(()) => {
                 tracing::info!("CRL: loaded {path} again");
@@ -320,6 +341,12 @@ impl CrlFile {
             Err(error) => tracing::warn!("CRL: cannot read {path}: {error}; the former list stays in force"),
         }
     }
+}
+
+fn names_in(path: &str) -> std::io::Result<HashSet<String>> {
+    std::fs::read_dir(path)?
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 fn stamp(path: &str) -> Option<(SystemTime, u64)> {

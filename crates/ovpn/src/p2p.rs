@@ -18,6 +18,7 @@ use ovpn_dco::{self as dco, DelReason, Mode, PeerConfig, PeerId, SocketSource, T
 use crate::client::login::Login;
 use crate::client::remotes::{Advance, Remotes, Retry};
 use crate::data_plane::{framing, key_config, outside, peer_id, peer_update, slot};
+use crate::identity::{self, Keyring};
 use crate::outcome::{Fatal, Outcome};
 use crate::plane::Plane;
 use crate::port::Port;
@@ -34,7 +35,19 @@ const MAX_CONTROL_PACKET: u16 = 1250;
 /// # Errors
 /// What cannot be repaired by trying again.
 pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome, Fatal> {
-    let mut peer = Peer::new(setup)?;
+    sd_notify::ready();
+    let config = &setup.config;
+    let make = |keyring: &Keyring| match config.role {
+        Role::Peer(TlsRole::Server) => {
+            materials::tls_server(config, keyring).map(|(tls, _)| P2pTls::Server(tls))
+        }
+        _ => materials::tls_client(config, keyring).map(P2pTls::Client),
+    };
+    let tls = match identity::unlocked(config, setup.management.as_ref(), signals, make).await? {
+        Ok(tls) => tls,
+        Err(outcome) => return Ok(outcome),
+    };
+    let mut peer = Peer::new(setup, tls)?;
     let result = peer.run(setup, signals).await;
     if let Some(plane) = peer.plane.take() {
         let word = peer.last_signal.as_ref().map_or_else(|| "exit".to_owned(), Signal::word);
@@ -53,12 +66,8 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(setup: &Setup) -> Result<Self, Fatal> {
+    fn new(setup: &Setup, tls: P2pTls) -> Result<Self, Fatal> {
         let config = setup.config.clone();
-        let tls = match config.role {
-            Role::Peer(TlsRole::Server) => P2pTls::Server(materials::tls_server(&config)?.0),
-            _ => P2pTls::Client(materials::tls_client(&config)?),
-        };
         let wrappings = if config.connections.is_empty() {
             let tls = &config.tls;
             let wrapping = materials::wrapping(
@@ -86,7 +95,6 @@ impl Peer {
     }
 
     async fn run(&mut self, setup: &Setup, signals: &mut Signals) -> Result<Outcome, Fatal> {
-        sd_notify::ready();
         let retry = Retry {
             pause: self.config.connections.first().map_or(Duration::from_secs(1), |entry| entry.retry_pause),
             longest: Duration::from_secs(300),

@@ -246,6 +246,26 @@ impl Handle {
         }
     }
 
+    /// Asks for a password of `kind` (`Private Key`) that goes without a username.
+    pub(crate) async fn ask_password(&self, kind: &'static str) -> String {
+        *lock(&self.inner.entered) = Entered { wanted: Some(kind), ..Entered::default() };
+        let line = format!(">PASSWORD:Need '{kind}' password");
+        lock(&self.inner.shared).pending = Some(line.clone());
+        self.notice(line);
+        loop {
+            let changed = self.inner.entered_changed.notified();
+            {
+                let mut entered = lock(&self.inner.entered);
+                if let Some(password) = entered.password.take() {
+                    *entered = Entered::default();
+                    lock(&self.inner.shared).pending = None;
+                    return password;
+                }
+            }
+            changed.await;
+        }
+    }
+
     /// What `status` answers.
     pub(crate) fn set_status(&self, text: impl Fn(u32) -> Vec<String> + Send + Sync + 'static) {
         *lock(&self.inner.status) = Some(Box::new(text));

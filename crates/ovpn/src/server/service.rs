@@ -36,6 +36,7 @@ use super::registry::{Order, Registry};
 use super::shared::{Shared, local_time};
 use super::status::StatusVersion;
 use super::tokens::Tokens;
+use crate::identity::Keyring;
 use crate::management::{Handle, TunnelState};
 use crate::nat::Nat;
 use crate::outcome::{Fatal, Outcome};
@@ -56,7 +57,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What prevents it from serving.
 pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome, Fatal> {
     let config = setup.config.clone();
-    let (tls, mut crl) = materials::tls_server(&config)?;
+    let (tls, mut crl) = materials::tls_server(&config, &Keyring::default())?;
     let wrapping =
         materials::wrapping(&config.tls, config.tls.tls_auth.as_ref(), config.tls.tls_crypt.as_ref(), None)?;
     let v2 = materials::tls_crypt_v2_server(&config.tls)?;

@@ -2,5 +2,6 @@
 //! OpenVPN is at the other end. Root is needed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod keys;
 mod proxy;
 mod scene;
