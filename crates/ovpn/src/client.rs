@@ -11,8 +11,10 @@ mod connection;
 pub(crate) mod login;
 mod push_update;
 pub(crate) mod remotes;
+mod resolve;
 mod way;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use self::remotes::{Advance, Remotes, Retry};
 use self::way::Way;
 use crate::environment::Environment;
 use crate::identity::{self, Keyring};
+use crate::leak_guard::LeakGuard;
 use crate::management::{Handle, TunnelState};
 use crate::outcome::{Fatal, Outcome};
 use crate::plane::Plane;
@@ -54,8 +57,12 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
         Err(outcome) => return Ok(outcome),
     };
     let mut client = Client::new(setup, tls)?;
+    client.guard = LeakGuard::raise(setup.config.routing.block_leaks)?;
     let result = client.run(signals).await;
     client.plane_down("init", &result).await;
+    if let Some(guard) = client.guard.take() {
+        guard.ended(&result);
+    }
     result
 }
 
@@ -72,6 +79,10 @@ pub(crate) struct Client {
     entries: Vec<Entry>,
     remotes: Remotes,
     retry: Retry,
+    /// `block-leaks`.
+    guard: Option<LeakGuard>,
+    /// Proxies that were resolved ahead of time.
+    proxies: HashMap<String, SocketAddr>,
     /// The last signal, for `down` scripts.
     last_signal: Option<Signal>,
 }
@@ -121,11 +132,16 @@ impl Client {
             entries,
             retry,
             config,
+            guard: None,
+            proxies: HashMap::new(),
             last_signal: None,
         })
     }
 
     async fn run(&mut self, signals: &mut Signals) -> Result<Outcome, Fatal> {
+        if self.config.transport.preresolve || self.guard.is_some() {
+            self.resolve_all().await?;
+        }
         loop {
             if self.remotes.exhausted(&self.retry) {
                 let rounds = self.retry.rounds.unwrap_or_default();
@@ -243,6 +259,10 @@ impl Client {
             return Err(Fatal("No usable connection profiles are present".to_owned()));
         };
         let options = entry.options.clone();
+        if let Some(guard) = &mut self.guard {
+            guard.pass(remote.ip())?;
+            guard.end_dns()?;
+        }
         if let Some(plane) = &mut self.plane {
             plane.keep_way_to(remote.ip().to_canonical());
         }
@@ -253,6 +273,9 @@ impl Client {
         if let Some(plane) = &mut self.plane {
             plane.keep_way_to(ends.outside.ip().to_canonical());
         }
+        if let Some(guard) = &mut self.guard {
+            guard.pass(ends.outside.ip())?;
+        }
         let word = sockets::protocol_word(ends.server, ends.tcp);
         tracing::info!("{word} link remote: {}", sockets::shown(ends.server));
         let credentials = match self.credentials(signals).await? {
@@ -261,7 +284,11 @@ impl Client {
         };
         self.tell(TunnelState::Wait, "", None);
         if self.plane.is_none() {
-            self.plane = Some(Plane::open(&self.config, Mode::P2p)?);
+            let plane = Plane::open(&self.config, Mode::P2p)?;
+            if let Some(guard) = &mut self.guard {
+                guard.device(&plane.data_plane().device().name)?;
+            }
+            self.plane = Some(plane);
         }
         let Some(plane) = &self.plane else { return Ok(End::retry("init_instance")) };
         let transport = match plane.data_plane().transport_open(SocketSource::Socket(socket)) {
@@ -270,55 +297,6 @@ impl Client {
         };
         let connection = Connection::new(self, entry_index, ends, transport, credentials)?;
         connection.run(relay, signals).await
-    }
-
-    /// The address to try, resolving the entry's name where needed. Failures are tried again every 5 seconds for as
-    /// long as `resolv-retry` says.
-    async fn resolve(
-        &mut self,
-        entry_index: usize,
-        address_index: usize,
-        signals: &mut Signals,
-    ) -> Result<SocketAddr, End> {
-        let Some(entry) = self.entries.get_mut(entry_index) else { return Err(End::retry("init_instance")) };
-        let known = entry.addresses.get(address_index).copied();
-        if let Some(known) = known
-            && (address_index > 0 || self.config.transport.persist_remote_ip)
-        {
-            return Ok(known);
-        }
-        let (host, port, family) = way::first_hop(&entry.options);
-        let host = if self.config.transport.remote_random_hostname && host == entry.options.remote.host {
-            format!("{:012x}.{host}", random_u64() & 0xffff_ffff_ffff)
-        } else {
-            host.to_owned()
-        };
-        let started = tokio::time::Instant::now();
-        loop {
-            let lookup = sockets::resolve(&host, port, family);
-            let found = tokio::select! {
-                found = lookup => found,
-                signal = next_but_usr2(signals) => return Err(End::from_signal(signal)),
-            };
-            match found {
-                Ok(addresses) => {
-                    let address = addresses.get(address_index).or(addresses.first()).copied();
-                    entry.addresses = addresses;
-                    return address.ok_or_else(|| End::retry("init_instance"));
-                }
-                Err(error) => {
-                    tracing::warn!("RESOLVE: Cannot resolve host address: {host}:{port} ({error})");
-                    let limit = self.config.transport.resolve_retry;
-                    if limit.is_some_and(|limit| started.elapsed() >= limit) {
-                        return Err(End::retry("init_instance"));
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(Duration::from_secs(5)) => {}
-                        signal = next_but_usr2(signals) => return Err(End::from_signal(signal)),
-                    }
-                }
-            }
-        }
     }
 
     pub(crate) fn entry(&self, index: usize) -> Option<&Entry> {

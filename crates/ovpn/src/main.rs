@@ -10,6 +10,7 @@
 //! | `sockets`, `proxy`, `port` | outside sockets, ways through proxies, and the data plane's control port |
 //! | `plane`, `tunnel`, `routes`, `dns`, `mss` | the device over its life; its addresses, routes and name servers |
 //! | `nat` | forwarding under this host's address |
+//! | `leak_guard`, `nft` | nothing leaves outside of the tunnel |
 //! | `script`, `environment`, `script_environment` | user scripts |
 //! | `client`, `p2p`, `server` | the modes |
 //! | `status` | what a running tunnel tells: `ovpn status`, metrics |
@@ -38,11 +39,13 @@ mod genkey;
 mod help;
 mod identity;
 mod init;
+mod leak_guard;
 mod logging;
 mod management;
 mod materials;
 mod mss;
 mod nat;
+mod nft;
 mod outcome;
 mod p2p;
 mod pkcs12;

@@ -9,9 +9,7 @@
 //! value where it still has the one given here. No other table is touched: a firewall that drops forwarded packets has
 //! to let the tunnel's device through by itself.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use ovpn_config::Config;
@@ -125,28 +123,7 @@ fn ruleset(table: &str, device: &str, v4: Option<Ipv4Net>, v6: Option<Ipv6Net>) 
 }
 
 fn nft(rules: &str) -> Result<(), Fatal> {
-    let failed = |why: &dyn std::fmt::Display| Fatal(format!("--nat: nft does not take the rules: {why}"));
-    let mut child = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Fatal("--nat needs the program nft: install the package nftables".to_owned())
-            }
-            _ => failed(&error),
-        })?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(rules.as_bytes()).map_err(|error| failed(&error))?;
-    }
-    let output = child.wait_with_output().map_err(|error| failed(&error))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(failed(&text.lines().next().unwrap_or("no reason given")));
-    }
-    Ok(())
+    crate::nft::apply("nat", rules)
 }
 
 #[cfg(test)]

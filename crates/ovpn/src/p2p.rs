@@ -6,6 +6,7 @@
 //!
 //! A side with `remote` calls; a `tls-server` without one waits and keeps to the first peer that proves itself.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use crate::client::login::Login;
 use crate::client::remotes::{Advance, Remotes, Retry};
 use crate::data_plane::{framing, key_config, outside, peer_id, peer_update, slot};
 use crate::identity::{self, Keyring};
+use crate::leak_guard::LeakGuard;
 use crate::outcome::{Fatal, Outcome};
 use crate::plane::Plane;
 use crate::port::Port;
@@ -48,10 +50,17 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
         Err(outcome) => return Ok(outcome),
     };
     let mut peer = Peer::new(setup, tls)?;
+    if config.routing.block_leaks && config.connections.is_empty() {
+        return Err(Fatal("block-leaks needs to know the peer's address: give `remote`".to_owned()));
+    }
+    peer.guard = LeakGuard::raise(config.routing.block_leaks)?;
     let result = peer.run(setup, signals).await;
     if let Some(plane) = peer.plane.take() {
         let word = peer.last_signal.as_ref().map_or_else(|| "exit".to_owned(), Signal::word);
         plane.close(&peer.config, "init", &word).await;
+    }
+    if let Some(guard) = peer.guard.take() {
+        guard.ended(&result);
     }
     result
 }
@@ -62,6 +71,10 @@ struct Peer {
     wrappings: Vec<Wrapping>,
     remotes: Remotes,
     plane: Option<Plane>,
+    /// `block-leaks`.
+    guard: Option<LeakGuard>,
+    /// What each entry's name resolved to; used again where nothing may be asked outside of the tunnel.
+    addresses: HashMap<usize, SocketAddr>,
     last_signal: Option<Signal>,
 }
 
@@ -89,6 +102,8 @@ impl Peer {
             remotes: Remotes::new(config.connections.len()),
             wrappings,
             plane: None,
+            guard: None,
+            addresses: HashMap::new(),
             last_signal: None,
             config,
         })
@@ -109,6 +124,9 @@ impl Peer {
             self.remotes.attempt();
             if self.plane.is_none() {
                 let mut plane = Plane::open(&self.config, Mode::P2p)?;
+                if let Some(guard) = &mut self.guard {
+                    guard.device(&plane.data_plane().device().name)?;
+                }
                 let up = plane.bring_up(&self.config, &[], &setup.environment(), None).await;
                 self.plane = Some(plane);
                 up?;
@@ -163,8 +181,15 @@ impl Peer {
             tracing::warn!("{error}");
             Ok((Signal::soft(Kind::Usr1, "init_instance"), false))
         };
-        let remote = match entry {
-            Some(entry) => {
+        let known = self.addresses.get(&index).copied().filter(|_| {
+            self.guard.is_some()
+                || self.config.transport.persist_remote_ip
+                || self.config.transport.preresolve
+        });
+        let remote = match (entry, known) {
+            (None, _) => None,
+            (_, Some(known)) => Some(known),
+            (Some(entry), None) => {
                 match sockets::resolve(&entry.remote.host, entry.remote.port, entry.remote.family).await {
                     Ok(found) => found.first().copied(),
                     Err(error) => {
@@ -175,8 +200,16 @@ impl Peer {
                     }
                 }
             }
-            None => None,
         };
+        if let Some(remote) = remote {
+            self.addresses.insert(index, remote);
+            if let Some(guard) = &mut self.guard {
+                guard.pass(remote.ip())?;
+                if self.addresses.len() == self.config.connections.len() {
+                    guard.end_dns()?;
+                }
+            }
+        }
         let local = self.config.locals.first().cloned().unwrap_or_default();
         let protocol = entry.map_or(local.protocol, |entry| entry.remote.protocol);
         let tcp = protocol.is_tcp();

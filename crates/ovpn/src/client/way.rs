@@ -212,6 +212,8 @@ impl Client {
         let tcp = options.remote.protocol.is_tcp();
         let address = if tcp {
             first
+        } else if let Some(known) = self.proxies.get(&proxy.host) {
+            SocketAddr::new(known.ip(), proxy.port)
         } else {
             match sockets::resolve(&proxy.host, proxy.port, Family::Any).await {
                 Ok(found) => found.first().copied().unwrap_or(first),

@@ -1,6 +1,6 @@
 //! What the tests share: files, a stock server, our client.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ovpn_testkit::{Netns, Pki, Role, Running, StockOpenvpn, TempDir};
 
@@ -56,6 +56,15 @@ pub(crate) fn ours(ns: &Netns, dir: &TempDir, words: &[&str]) -> Running {
 pub(crate) fn client(ns: &Netns, dir: &TempDir, more: &str) -> Running {
     dir.write("client.conf", format!("{CLIENT}{more}")).unwrap();
     ours(ns, dir, &["--config", "client.conf"])
+}
+
+/// Waits until a program has said `text` so many times.
+pub(crate) fn wait_for_count(program: &Running, text: &str, count: usize) {
+    let end = Instant::now() + LIMIT;
+    while program.stdout().matches(text).count() < count {
+        assert!(Instant::now() < end, "{text:?} not {count} times:\n{}", program.stdout());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 pub(crate) fn ping(ns: &Netns, to: &str) {
