@@ -1,6 +1,7 @@
 //! System interfaces: TUN devices, UDP with segmentation offload, netlink, waiting; the only crate with `unsafe` code.
 
 pub mod background;
+pub mod checksum;
 pub mod clock;
 pub mod dir_watch;
 pub mod local_time;
