@@ -1,5 +1,6 @@
 //! Transports: the sockets that packets of both channels travel over.
 
+pub(crate) mod lane;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 
