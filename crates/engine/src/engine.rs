@@ -39,7 +39,6 @@ use crate::peer::lock;
 use crate::peer_table::{PeerTable, TableConfig};
 use crate::system_routes::RouteMirror;
 use crate::time::Timestamp;
-use crate::transport::lane::{self, Inlet};
 use crate::transport::tcp::TcpLink;
 use crate::transport::udp::UdpLink;
 use crate::transport::{Link, LinkKind};
@@ -119,16 +118,14 @@ pub(crate) struct Seat {
     /// Everything that is seldom ready, or one of many.
     pub(crate) poller: Arc<Poller>,
     pub(crate) wake: Arc<Wake>,
-    /// UDP transports and their lanes, which are few and busy.
-    busy: Mutex<Vec<Inlet>>,
+    /// UDP transports, which are few and busy.
+    busy: Mutex<Vec<Arc<Link>>>,
     /// Counts the changes of `busy`.
     generation: AtomicU64,
 }
 
-/// How many lanes of a worker, and how many UDP transports, are waited for together with the device; more transports
-/// than these are with the rest.
-const LANES: usize = 8;
-const BUSY: usize = MAX_ANY - 2 - LANES;
+/// How many UDP transports of a worker are waited for with the device; more than these are with the rest.
+const BUSY: usize = MAX_ANY - 2;
 
 struct Carrier {
     queue: Option<TunQueue>,
@@ -391,7 +388,6 @@ impl State {
         if let Some(seat) = self.seats.get(link.worker) {
             seat.remove(link);
         }
-        self.seats.iter().for_each(|seat| seat.remove_lanes(|lane| lane.link.id == link.id));
         self.table.transport_gone(link.id, DelReason::TransportDisconnect);
         self.update_carrier();
     }
@@ -408,38 +404,6 @@ impl State {
         self.table.transport_gone(link.id, reason);
         link.control.end(why);
         self.update_carrier();
-    }
-
-    // Lanes.
-
-    /// Looks, now and then, at who is busy on a transport: gives up lanes that are not used any more and makes new ones,
-    /// which are to be read once what came before them is delivered.
-    pub(crate) fn review_lanes(&self, link: &Arc<Link>, udp: &UdpLink, now: Timestamp) -> Vec<Inlet> {
-        let Some(comparable) = udp.lanes.due(now) else { return Vec::new() };
-        for idle in udp.lanes.close_idle(now) {
-            let is_idle = |inlet: &Inlet| inlet.lane.as_ref().is_some_and(|lane| Arc::ptr_eq(lane, &idle));
-            self.seats.iter().for_each(|seat| seat.remove_lanes(is_idle));
-        }
-        let room = self.receivers().map(|seat| LANES.saturating_sub(seat.lanes())).sum();
-        let peers: Vec<_> = {
-            let tables = self.table.read();
-            let own = tables.iter().filter(|peer| peer.transport() == link.id);
-            own.filter(|peer| peer.received_since_review() >= lane::BUSY && comparable).cloned().collect()
-        };
-        let made = udp.lanes.open(&udp.socket, peers.iter().take(room), now);
-        made.into_iter().map(|lane| Inlet { link: Arc::clone(link), lane: Some(lane) }).collect()
-    }
-
-    /// Has the worker with the fewest read a lane; a lane that none can read is closed.
-    pub(crate) fn read_lane(&self, udp: &UdpLink, lane: Inlet) {
-        let seat = self.receivers().min_by_key(|seat| seat.lanes());
-        if !seat.is_some_and(|seat| seat.add_lane(&lane)) {
-            udp.lanes.close(&lane);
-        }
-    }
-
-    fn receivers(&self) -> impl Iterator<Item = &Seat> {
-        self.seats.iter().skip(self.first_receiver)
     }
 
     /// Whether the device should not be read for now.
@@ -523,7 +487,7 @@ impl Seat {
     }
 
     /// The busy transports, and the generation they belong to.
-    pub(crate) fn busy(&self) -> (Vec<Inlet>, u64) {
+    pub(crate) fn busy(&self) -> (Vec<Arc<Link>>, u64) {
         let busy = lock(&self.busy);
         (busy.clone(), self.generation())
     }
@@ -531,8 +495,8 @@ impl Seat {
     fn add(&self, link: &Arc<Link>) -> io::Result<()> {
         if link.protocol() == Protocol::Udp {
             let mut busy = lock(&self.busy);
-            if busy.iter().filter(|inlet| inlet.lane.is_none()).count() < BUSY {
-                busy.push(Inlet::main(Arc::clone(link)));
+            if busy.len() < BUSY {
+                busy.push(Arc::clone(link));
                 self.changed();
                 return Ok(());
             }
@@ -543,36 +507,12 @@ impl Seat {
     fn remove(&self, link: &Link) {
         let mut busy = lock(&self.busy);
         let before = busy.len();
-        busy.retain(|other| other.lane.is_some() || other.link.id != link.id);
+        busy.retain(|other| other.id != link.id);
         if busy.len() < before {
             self.changed();
         } else {
             // It fails where a stream had ended already.
             let _ = self.poller.remove(link);
-        }
-    }
-
-    fn lanes(&self) -> usize {
-        lock(&self.busy).iter().filter(|inlet| inlet.lane.is_some()).count()
-    }
-
-    /// Takes a lane if there is room.
-    fn add_lane(&self, lane: &Inlet) -> bool {
-        let mut busy = lock(&self.busy);
-        let room = busy.iter().filter(|inlet| inlet.lane.is_some()).count() < LANES;
-        if room {
-            busy.push(lane.clone());
-            self.changed();
-        }
-        room
-    }
-
-    fn remove_lanes(&self, which: impl Fn(&Inlet) -> bool) {
-        let mut busy = lock(&self.busy);
-        let before = busy.len();
-        busy.retain(|inlet| inlet.lane.is_none() || !which(inlet));
-        if busy.len() < before {
-            self.changed();
         }
     }
 

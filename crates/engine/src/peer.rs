@@ -81,8 +81,6 @@ pub struct Peer {
     /// Counts the settings of keepalive, so that deadlines of earlier ones are known as such; 0 is a deleted peer.
     keepalive_setting: AtomicU64,
     mss: AtomicU16,
-    /// Packets received until the last look at who is busy.
-    reviewed: AtomicU64,
 }
 
 pub(crate) struct TxState {
@@ -97,12 +95,6 @@ pub(crate) struct RxState {
 }
 
 impl Peer {
-    /// Packets received since this was last asked.
-    pub(crate) fn received_since_review(&self) -> u64 {
-        let now = self.rx_totals.link_packets();
-        now.wrapping_sub(self.reviewed.swap(now, Ordering::Relaxed))
-    }
-
     /// A peer that was found valid, reached at `endpoint`.
     pub(crate) fn new(config: &PeerConfig, endpoint: Endpoint, shared: Arc<Shared>, now: Timestamp) -> Self {
         let &PeerConfig { id, transport, framing, vpn, .. } = config;
@@ -124,7 +116,6 @@ impl Peer {
             timeout: AtomicU64::new(0),
             keepalive_setting: AtomicU64::new(0),
             mss: AtomicU16::new(0),
-            reviewed: AtomicU64::new(0),
         }
     }
 

@@ -23,11 +23,6 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Packets on the outside.
-    pub(crate) fn link_packets(&self) -> u64 {
-        self.link_packets.load(Ordering::Relaxed)
-    }
-
     /// Adds a batch. The caller holds the direction's lock, so no other thread writes.
     pub(crate) fn add(&self, batch: &Batch) {
         let add = |total: &AtomicU64, count: u64| {

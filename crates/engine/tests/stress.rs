@@ -263,8 +263,7 @@ fn rekeying_under_full_load_costs_no_packet() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Many flows at once through several workers: within each, no packet overtakes another, also when the busy peer gets
-/// a socket of its own on the way.
+/// Many flows at once through several workers: within each, no packet overtakes another.
 #[test]
 fn flows_keep_their_order() -> anyhow::Result<()> {
     for workers in [Workers::PerDirection, Workers::Many(4)] {
@@ -275,34 +274,18 @@ fn flows_keep_their_order() -> anyhow::Result<()> {
         let outcome = std::thread::scope(|scope| {
             let running = scope.spawn(|| flows.run(4, Duration::from_millis(10), &stop));
             std::thread::sleep(Duration::from_secs(4));
-            let lanes = lanes(&pair.right);
             stop.store(true, Ordering::Release);
-            lanes.map(|lanes| (running.join().unwrap(), lanes))
-        })?;
-        let (outcome, lanes) = outcome;
+            running.join().unwrap()
+        });
         println!("{workers:?}: {outcome:?}");
-        ensure!(lanes == ["10.10.1.2:1194 10.10.1.1:1194"], "{lanes:?}");
         ensure!(outcome.reordered == 0, "{workers:?}: {outcome:?}");
         // The sockets' queues may overflow; the tunnel's replay window must not refuse anything.
         ensure!(outcome.received * 10 >= outcome.sent * 9, "{workers:?}: {outcome:?}");
         for end in &ends {
             ensure!(drops(&end.engine, &KEYS_FAULT) == 0, "{:?}", end.engine.drops());
         }
-        drop(ends);
-        let left = self::lanes(&pair.right)?;
-        ensure!(left.is_empty(), "{left:?}");
     }
     Ok(())
-}
-
-/// Local and remote addresses of the connected UDP sockets of the engine's port.
-fn lanes(ns: &Netns) -> anyhow::Result<Vec<String>> {
-    let all = ns.run("ss", &["-Hun"])?;
-    let pairs = all.lines().filter_map(|line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        Some(format!("{} {}", words.get(words.len().checked_sub(2)?)?, words.last()?))
-    });
-    Ok(pairs.filter(|pair| pair.contains(":1194 ")).collect())
 }
 
 /// Every kind of bad datagram is dropped under its reason, and changes nothing else.

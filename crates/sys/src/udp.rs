@@ -15,11 +15,11 @@ mod receive;
 mod send;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::sockopt;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Type};
 
 pub use receive::{Message, RecvBatch};
 pub use send::{MAX_SEGMENTS, Outgoing};
@@ -58,8 +58,8 @@ pub fn socket_kind(fd: BorrowedFd<'_>) -> Option<SocketKind> {
         return None;
     }
     match (socket.r#type().ok()?, socket.protocol().ok()?) {
-        (Type::DGRAM, Some(Protocol::UDP)) => Some(SocketKind::Udp),
-        (Type::STREAM, Some(Protocol::TCP)) => Some(SocketKind::Tcp),
+        (Type::DGRAM, Some(socket2::Protocol::UDP)) => Some(SocketKind::Udp),
+        (Type::STREAM, Some(socket2::Protocol::TCP)) => Some(SocketKind::Tcp),
         _ => None,
     }
 }
@@ -135,48 +135,6 @@ impl UdpSocket {
         self
     }
 
-    /// Another socket of the same port, for what comes to `path.local` from `path.remote` alone. The kernel finds it, and
-    /// the route, once and not for every datagram, and it may be read by another thread. What came before it was
-    /// connected may be of others, and is told so: messages name their sender as ever.
-    ///
-    /// # Errors
-    /// `Unsupported` where it would not be the same: without a local address, with a mark or device set, or when the
-    /// socket is of another network namespace; else what the kernel said, e.g. `PermissionDenied` to a privileged port.
-    pub fn sibling(&self, path: &Path) -> io::Result<Self> {
-        let own = SockRef::from(&self.fd);
-        let Some(local) = path.local.or(self.bound) else { return Err(io::ErrorKind::Unsupported.into()) };
-        let socket = Socket::new(own.domain()?, Type::DGRAM, Some(Protocol::UDP))?;
-        let same_namespace =
-            ancillary::netns_cookie(self.fd.as_fd()) == ancillary::netns_cookie(socket.as_fd());
-        if !same_namespace || own.mark()? != 0 || own.device()?.is_some() {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        // Others may only share the port if they are of the same user.
-        own.set_reuse_port(true)?;
-        socket.set_reuse_port(true)?;
-        if self.v6 {
-            socket.set_only_v6(own.only_v6()?)?;
-        }
-        socket.set_recv_buffer_size(own.recv_buffer_size()? / 2)?;
-        socket.set_nonblocking(true)?;
-        let port = self.local_addr()?.port();
-        let local = match path.remote {
-            SocketAddr::V6(remote) if local.is_ipv6() => with_scope(local, port, remote.scope_id()),
-            _ => SocketAddr::new(local, port),
-        };
-        socket.bind(&self.as_own(local).into())?;
-        socket.connect(&self.as_own(path.remote).into())?;
-        Self::new(socket.into())
-    }
-
-    /// `address` as this socket's family writes it.
-    fn as_own(&self, address: SocketAddr) -> SocketAddr {
-        match address {
-            SocketAddr::V4(v4) if self.v6 => SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port())),
-            other => other,
-        }
-    }
-
     /// The address it is bound to.
     ///
     /// # Errors
@@ -229,13 +187,6 @@ impl UdpSocket {
 impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-fn with_scope(ip: IpAddr, port: u16, scope: u32) -> SocketAddr {
-    match ip {
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => SocketAddrV6::new(ip, port, 0, scope).into(),
-        _ => SocketAddr::new(ip, port),
     }
 }
 
@@ -305,7 +256,7 @@ mod tests {
 
     #[test]
     fn one_socket_speaks_both_families() {
-        let any = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+        let any = socket2::Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
         any.set_only_v6(false).unwrap();
         any.bind(&"[::]:0".parse::<SocketAddr>().unwrap().into()).unwrap();
         let both = UdpSocket::new(any.into()).unwrap();
@@ -353,43 +304,6 @@ mod tests {
         let taken = datagrams(&b, 50).len();
         assert!(taken > 0 && taken < 50);
         assert_eq!(b.dropped() as usize, 50 - taken);
-    }
-
-    #[test]
-    fn a_sibling_takes_what_comes_from_its_remote_and_nothing_else() {
-        let any = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
-        any.set_only_v6(false).unwrap();
-        any.bind(&"[::]:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-        let any = UdpSocket::new(any.into()).unwrap();
-        let (one, to_one) = socket("127.0.0.1:0");
-        let port = any.local_addr().unwrap().port();
-        for (main, ip, froms) in [
-            (&any, "127.0.0.1", ["127.0.0.2:0", "127.0.0.3:0"]),
-            (&any, "::1", ["[::1]:0", "[::1]:0"]),
-            (&one, "127.0.0.1", ["127.0.0.2:0", "127.0.0.3:0"]),
-        ] {
-            let to = SocketAddr::new(
-                ip.parse().unwrap(),
-                if std::ptr::eq(main, &one) { to_one.port() } else { port },
-            );
-            let froms = froms.map(socket);
-            let say = |text: &[u8]| {
-                for (from, _) in &froms {
-                    let path = Path { remote: to, local: None };
-                    assert_eq!(from.send(&[Outgoing { data: text, segment: 0, path }]).unwrap(), 1);
-                }
-            };
-            let path = Path { remote: froms[0].1, local: Some(to.ip()) };
-            let sibling = main.sibling(&path).unwrap();
-            say(b"both");
-            assert_eq!(datagrams(&sibling, 1), [(b"both".to_vec(), froms[0].1, Some(to.ip()))]);
-            assert_eq!(datagrams(main, 1), [(b"both".to_vec(), froms[1].1, Some(to.ip()))]);
-            drop(sibling);
-            say(b"again");
-            assert_eq!(datagrams(main, 2).len(), 2);
-        }
-        let unknown = Path { remote: "127.0.0.1:9".parse().unwrap(), local: None };
-        assert_eq!(any.sibling(&unknown).unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 
     #[test]

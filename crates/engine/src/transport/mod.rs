@@ -1,6 +1,5 @@
 //! Transports: the sockets that packets of both channels travel over.
 
-pub(crate) mod lane;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use ovpn_sys::poll::wait_writable;
 use ovpn_sys::udp::{Outgoing, UdpSocket};
 
-use super::lane::Lanes;
 use crate::drop_reason::{DropCounters, DropReason};
 use crate::time::Timestamp;
 
@@ -38,8 +37,6 @@ pub(crate) struct UdpLink {
     segment_limit: AtomicU32,
     /// … until then (milliseconds of [`Timestamp`]).
     retry_at: AtomicU64,
-    /// Sockets of busy peers.
-    pub(crate) lanes: Lanes,
     /// What the system had dropped before the socket came here.
     dropped_before: u32,
 }
@@ -49,13 +46,12 @@ impl UdpLink {
         socket.raise_buffers(RECEIVE_BUFFER, SEND_BUFFER);
         let (marked, dropped_before) = (socket.mark() != 0, socket.dropped());
         let segment_limit = AtomicU32::new(u32::MAX);
-        let lanes = Lanes::default();
-        Self { socket, marked, segment_limit, retry_at: AtomicU64::new(0), lanes, dropped_before }
+        Self { socket, marked, segment_limit, retry_at: AtomicU64::new(0), dropped_before }
     }
 
     /// Messages that the system has dropped for want of room in the receive queue, or for a wrong checksum.
     pub(crate) fn dropped(&self) -> u64 {
-        u64::from(self.socket.dropped().wrapping_sub(self.dropped_before)) + self.lanes.dropped()
+        self.socket.dropped().wrapping_sub(self.dropped_before).into()
     }
 
     /// Whether packets of `len` bytes may be sent as segments of one message.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ovpn_dco::{DelReason, Framing};
 use ovpn_sys::tun::TunQueue;
-use ovpn_sys::udp::{RecvBatch, UdpSocket};
+use ovpn_sys::udp::RecvBatch;
 use ovpn_wire::data_packet::{self, Class};
 
 use super::outbound::Turn;
@@ -22,8 +22,8 @@ use crate::offload::gro_coalesce::{Coalescer, Refused};
 use crate::peer::{Peer, Source};
 use crate::peer_table::Tables;
 use crate::time::Timestamp;
-use crate::transport::lane::Inlet;
 use crate::transport::tcp::{BadFrame, TcpLink, frames};
+use crate::transport::udp::UdpLink;
 use crate::transport::{Link, LinkKind};
 
 /// Room for opened packets, bytes.
@@ -75,27 +75,15 @@ impl Inbound {
     }
 
     /// Takes a batch of what waits in a transport.
-    pub(crate) fn turn(&mut self, state: &State, inlet: &Inlet, tun: &TunQueue, now: Timestamp) -> Turn {
-        let link = &inlet.link;
-        match (&link.kind, &inlet.lane) {
-            (LinkKind::Udp(_), Some(lane)) => {
-                lane.used(now);
-                self.udp(state, link, &lane.socket, tun, now)
-            }
-            (LinkKind::Udp(udp), None) => self.udp(state, link, &udp.socket, tun, now),
-            (LinkKind::Tcp(tcp), _) => self.tcp(state, link, tcp, tun, now),
+    pub(crate) fn turn(&mut self, state: &State, link: &Arc<Link>, tun: &TunQueue, now: Timestamp) -> Turn {
+        match &link.kind {
+            LinkKind::Udp(udp) => self.udp(state, link, udp, tun, now),
+            LinkKind::Tcp(tcp) => self.tcp(state, link, tcp, tun, now),
         }
     }
 
-    fn udp(
-        &mut self,
-        state: &State,
-        link: &Link,
-        socket: &UdpSocket,
-        tun: &TunQueue,
-        now: Timestamp,
-    ) -> Turn {
-        let count = match socket.recv_up_to(&mut self.batch, self.limit) {
+    fn udp(&mut self, state: &State, link: &Link, udp: &UdpLink, tun: &TunQueue, now: Timestamp) -> Turn {
+        let count = match udp.socket.recv_up_to(&mut self.batch, self.limit) {
             Ok(count) => count,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Turn::Drained,
             Err(error) => {
@@ -106,7 +94,7 @@ impl Inbound {
         };
         let tables = state.table.read();
         let drops = state.table.drops();
-        let (full, bound) = (count >= self.limit, socket.bound());
+        let (full, bound) = (count >= self.limit, udp.socket.bound());
         let mut current = None;
         let mut bytes = 0;
         for index in 0..count {

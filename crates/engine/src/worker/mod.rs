@@ -14,8 +14,7 @@ use ovpn_sys::tun::TunQueue;
 
 use crate::engine::{Seat, State};
 use crate::time::Timestamp;
-use crate::transport::LinkKind;
-use crate::transport::lane::Inlet;
+use crate::transport::Link;
 use inbound::Inbound;
 use outbound::{Outbound, Turn};
 
@@ -26,9 +25,6 @@ pub(crate) const ROUTES: u64 = u64::MAX - 1;
 
 /// Batches taken from one transport before others have their turn.
 const TURNS: usize = 4;
-
-/// More batches than a full receive queue holds.
-const BACKLOG: usize = 32;
 
 /// One thread's part.
 pub(crate) struct Worker {
@@ -67,8 +63,8 @@ impl Worker {
             let device = if reads_tun { self.tun.as_fd() } else { seat.poller.as_fd() };
             let mut fds = [seat.poller.as_fd(); MAX_ANY];
             fds[1] = device;
-            for (slot, inlet) in fds.iter_mut().skip(2).zip(&busy) {
-                *slot = inlet.as_fd();
+            for (slot, link) in fds.iter_mut().skip(2).zip(&busy) {
+                *slot = link.as_fd();
             }
             let used = (2 + busy.len()).min(MAX_ANY);
             let bits = match wait_any(fds.get(..used).unwrap_or_default(), self.next_timeout()) {
@@ -85,9 +81,9 @@ impl Worker {
             if bits & 2 != 0 && reads_tun {
                 device_gone = outbound.turn(&self.state, &self.tun, now) == Turn::Gone;
             }
-            for (n, inlet) in busy.iter().enumerate() {
+            for (n, link) in busy.iter().enumerate() {
                 if bits >> (2 + n) & 1 != 0 {
-                    self.receive(inlet, &mut inbound, now);
+                    self.receive(link, &mut inbound, now);
                 }
             }
             if self.number == 0 {
@@ -113,29 +109,18 @@ impl Worker {
                         self.state.drained();
                     }
                     if readable {
-                        self.receive(&Inlet::main(link), inbound, now);
+                        self.receive(&link, inbound, now);
                     }
                 }
             }
         }
     }
 
-    fn receive(&self, inlet: &Inlet, inbound: &mut Inbound, now: Timestamp) {
-        let mut take = |turns| {
-            for _ in 0..turns {
-                if inbound.turn(&self.state, inlet, &self.tun, now) != Turn::More {
-                    return;
-                }
+    fn receive(&self, link: &Arc<Link>, inbound: &mut Inbound, now: Timestamp) {
+        for _ in 0..TURNS {
+            if inbound.turn(&self.state, link, &self.tun, now) != Turn::More {
+                return;
             }
-        };
-        take(TURNS);
-        if let (LinkKind::Udp(udp), None) = (&inlet.link.kind, &inlet.lane) {
-            let lanes = self.state.review_lanes(&inlet.link, udp, now);
-            if !lanes.is_empty() {
-                // What came before is delivered first, so that no packet overtakes another.
-                take(BACKLOG);
-            }
-            lanes.into_iter().for_each(|lane| self.state.read_lane(udp, lane));
         }
     }
 

@@ -167,15 +167,6 @@ pub(super) fn socket_drops(fd: BorrowedFd<'_>) -> u32 {
     if rc < 0 { 0 } else { words[DROPS] }
 }
 
-/// What tells the socket's network namespace from others; `None` where the kernel does not say (before 5.14).
-pub(super) fn netns_cookie(fd: BorrowedFd<'_>) -> Option<u64> {
-    let (mut cookie, mut len) = (0u64, size_of::<u64>() as libc::socklen_t);
-    let (level, name) = (libc::SOL_SOCKET, libc::SO_NETNS_COOKIE);
-    // SAFETY: the descriptor is open, `cookie` has room for the eight bytes that `len` tells, and both live on.
-    let rc = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut cookie).cast(), &raw mut len) };
-    (rc == 0).then_some(cookie)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
