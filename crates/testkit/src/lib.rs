@@ -4,7 +4,7 @@
 //!   Netns ──── veth ──── Netns      own network namespaces, removed when dropped
 //!     │                    │
 //!   Running              Running    programs inside them, killed when dropped, output kept
-//!     └── Pki: throwaway CA and certificates      StockOpenvpn: the judge
+//!     └── Site: Pki, keys, configuration ──┘      Program: ours, or StockOpenvpn, the judge
 //! ```
 //!
 //! Everything that leaves a trace outside the process (namespace, program, folder) is a guard: dropping it removes
@@ -16,17 +16,23 @@ mod echo;
 mod netns;
 mod pki;
 mod process;
+mod program;
+mod site;
 mod stock;
 mod temp_dir;
 mod topology;
+mod transfer;
 
 pub use echo::Echo;
 pub use netns::Netns;
 pub use pki::{Identity, Pki, Role};
 pub use process::{Output, Running, run};
+pub use program::{Program, UP};
+pub use site::{Site, static_key};
 pub use stock::StockOpenvpn;
 pub use temp_dir::TempDir;
 pub use topology::{Pair, Star};
+pub use transfer::transfer;
 
 use std::time::{Duration, Instant};
 

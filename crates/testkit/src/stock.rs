@@ -6,6 +6,14 @@ use std::time::Duration;
 
 use crate::{Netns, Running, run};
 
+const SYSTEM: &str = "/usr/sbin/openvpn";
+
+/// Where the releases are: `$OVPN_STOCK_DIR`, else `~/.cache/ovpn-rs/stock`.
+fn folder() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/ovpn-rs/stock"));
+    std::env::var_os("OVPN_STOCK_DIR").map(PathBuf::from).or_else(home)
+}
+
 /// An OpenVPN program that is not ours.
 #[derive(Debug, Clone)]
 pub struct StockOpenvpn {
@@ -16,23 +24,27 @@ pub struct StockOpenvpn {
 }
 
 impl StockOpenvpn {
-    /// Every stock OpenVPN of this machine, oldest first: the system's, and those below
-    /// `$OVPN_STOCK` (default `~/.cache/tunnel-bench`), in folders named `openvpn-*` with a program `run`.
+    /// Every release that `cargo xtask stock` fetched, oldest first; without any, the system's own.
     pub fn all() -> Vec<Self> {
-        let mut paths = vec![PathBuf::from("/usr/sbin/openvpn")];
-        let cache = std::env::var_os("OVPN_STOCK")
-            .map(PathBuf::from)
-            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/tunnel-bench")));
-        if let Some(entries) = cache.and_then(|cache| std::fs::read_dir(cache).ok()) {
-            let folders = entries.flatten().map(|entry| entry.path());
-            let named = |path: &PathBuf| {
-                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("openvpn-"))
-            };
-            paths.extend(folders.filter(named).map(|path| path.join("run")));
+        let entries = folder().and_then(|folder| std::fs::read_dir(folder).ok());
+        let releases = entries.into_iter().flatten().flatten().map(|entry| entry.path().join("run"));
+        let mut found: Vec<_> = releases.filter_map(Self::at).collect();
+        if found.is_empty() {
+            found.extend(Self::at(SYSTEM.into()));
         }
-        let mut found: Vec<_> = paths.into_iter().filter_map(Self::at).collect();
         found.sort_by(|a, b| a.version.cmp(&b.version));
         found
+    }
+
+    /// The release of that version.
+    ///
+    /// # Errors
+    /// When it was not fetched.
+    pub fn release(version: &str) -> anyhow::Result<Self> {
+        folder()
+            .and_then(|folder| Self::at(folder.join(version).join("run")))
+            .filter(|stock| stock.version == version)
+            .ok_or_else(|| anyhow::anyhow!("stock OpenVPN {version} is not there: run cargo xtask stock"))
     }
 
     /// The system's own, or the first there is.
@@ -40,9 +52,8 @@ impl StockOpenvpn {
     /// # Errors
     /// When there is none.
     pub fn any() -> anyhow::Result<Self> {
-        Self::all()
-            .into_iter()
-            .next()
+        Self::at(SYSTEM.into())
+            .or_else(|| Self::all().into_iter().next())
             .ok_or_else(|| anyhow::anyhow!("no stock OpenVPN (apt install openvpn)"))
     }
 
