@@ -103,7 +103,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         "p2p-client" | "p2p-server" => {
             let tls = if is_server { P2pTls::Server(server_tls()?) } else { P2pTls::Client(client_tls()?) };
-            let params = Arc::new(P2pParams { session, tls, peer_info: Vec::new(), single_session: false });
+            let params = Arc::new(P2pParams {
+                session,
+                tls,
+                peer_info: Vec::new(),
+                single_session: false,
+                tls_crypt_v2: v2,
+            });
             let session = Session::p2p(params, credentials, true, Box::new(Random), Now::system())?;
             talk(session, &socket, remote, end, loss)
         }
@@ -187,7 +193,7 @@ fn talk(
         }
         let now = Instant::now();
         if now >= end {
-            if !said_exit && session.exit(Now::system()) {
+            if !said_exit && session.exit(Now::system()).control {
                 said_exit = true;
                 continue;
             }

@@ -57,6 +57,11 @@ pub enum Event {
         /// Which.
         slot: KeySlot,
     },
+    /// A renegotiation's handshake is done; its key follows.
+    KeyRenewed {
+        /// Facts about its TLS session.
+        tls: TlsFacts,
+    },
     /// The session can carry data: the first key is installed.
     Established(Negotiated),
     /// Client: the server refused the login.
@@ -105,6 +110,15 @@ pub enum DataFormat {
     V2,
     /// DATA_V2 with epoch keys: key fields hold `E_1`, 32 bytes.
     Epoch,
+}
+
+/// Where the exit of a session is announced; nowhere before it is established.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Farewell {
+    /// EXIT is on its way on the control channel, and is repeated until it is acknowledged.
+    pub control: bool,
+    /// The caller should announce it on the data channel.
+    pub data: bool,
 }
 
 /// A key for the data plane.
@@ -210,4 +224,10 @@ pub struct TlsFacts {
     pub suite: String,
     /// The key exchange group, e.g. `X25519MLKEM768`.
     pub group: String,
+}
+
+impl fmt::Display for TlsFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, cipher {}, group {}", self.version, self.suite, self.group)
+    }
 }

@@ -381,6 +381,11 @@ impl Exchange {
         matches!(self.state, State::Failed)
     }
 
+    /// Whether everything of the key exchange was acknowledged.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.state, State::Active(_))
+    }
+
     /// The peer's verified chain.
     pub(crate) fn chain(&self) -> Option<PeerChain> {
         self.tls().and_then(Tls::chain)

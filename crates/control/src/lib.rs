@@ -49,8 +49,8 @@ pub use certificate::{CertificateFacts, PeerChain};
 pub use cipher::{Cipher, UnknownCipher};
 pub use endpoint::{Accepted, Answer, Endpoint, InitialRate};
 pub use event::{
-    AuthCause, AuthId, AuthRequest, DataFormat, DataKey, DataKeyDirection, Event, KeySlot, Negotiated,
-    PushReply, TlsFacts,
+    AuthCause, AuthId, AuthRequest, DataFormat, DataKey, DataKeyDirection, Event, Farewell, KeySlot,
+    Negotiated, PushReply, TlsFacts,
 };
 pub use failure::{DropReason, Failure, FailureKind};
 pub use params::{

@@ -241,6 +241,8 @@ pub struct P2pParams {
     pub peer_info: Vec<(String, String)>,
     /// `single-session`.
     pub single_session: bool,
+    /// A TLS server's `tls-crypt-v2`. Such a peer waits for the other's first packet, which carries its key.
+    pub tls_crypt_v2: Option<TlsCryptV2Server>,
 }
 
 /// The TLS role of a point-to-point peer.

@@ -44,8 +44,8 @@ use crate::reliable::Arrival;
 use crate::tls::Tls;
 use crate::wrap::Wrapping;
 use crate::{
-    Accepted, ClientParams, Credentials, DropReason, Event, Failure, FailureKind, Negotiated, Now, P2pParams,
-    Random, ServerParams,
+    Accepted, ClientParams, Credentials, DropReason, Event, Failure, FailureKind, Farewell, Negotiated, Now,
+    P2pParams, Random, ServerParams,
 };
 
 /// The control channel with one peer.
@@ -104,6 +104,8 @@ impl Session {
             P2pTls::Client(_) => TlsRole::Client,
             P2pTls::Server(_) => TlsRole::Server,
         };
+        // Without the peer's own key there is nothing to wrap a packet with.
+        let initiate = initiate && params.tls_crypt_v2.is_none();
         let own = Own::new(Params::P2p(params), credentials, random);
         Self::start(own, role, now, initiate)
     }
@@ -223,11 +225,15 @@ impl Session {
     /// The first packet of the peer we have been calling, or waiting for.
     fn bind(&mut self, now: Now, header: ControlHeader, packet: &[u8]) -> Result<(), DropReason> {
         let must_echo = matches!(self.own.params, Params::Client(_));
+        let mut packet = packet;
         if self.silent {
             // Time counts from here.
-            let association =
-                new_association(&mut self.own, self.role, None, now).map_err(|_| DropReason::ResetRefused)?;
+            let (key, metadata, bare) = self.own.unwrap_key(header, packet)?;
+            let mut association = new_association(&mut self.own, self.role, Some(key), now)
+                .map_err(|_| DropReason::ResetRefused)?;
+            association.metadata = metadata;
             self.active = Dialogue::new(association);
+            packet = bare;
         }
         let dialogue = &mut self.active;
         let opened = dialogue.association.open(header.key_id, packet, now)?;
@@ -302,16 +308,19 @@ impl Session {
         self.pump(now);
     }
 
-    /// Says EXIT to a peer that understands it on the control channel; whether it does. Keep the session for as long
-    /// as the message may need to be repeated, then [`close`](Self::close) it.
-    pub fn exit(&mut self, now: Now) -> bool {
-        let understood = self.active.negotiated.is_some_and(|negotiated| negotiated.cc_exit);
-        if understood {
+    /// Says EXIT to a peer that understands it on the control channel. Keep the session for as long as the message may
+    /// need to be repeated, then [`close`](Self::close) it. The answer tells where the exit is to be announced:
+    /// a peer in the midst of a renegotiation may hear the control channel too late.
+    pub fn exit(&mut self, now: Now) -> Farewell {
+        let Some(negotiated) = self.active.negotiated else { return Farewell::default() };
+        let control = negotiated.cc_exit;
+        let data = !(control && self.active.association.exchange.is_active());
+        if control {
             self.active.association.exchange.send_text("EXIT");
             self.leaving = true;
             self.pump(now);
         }
-        understood
+        Farewell { control, data }
     }
 
     /// Ends the session from this side; what TLS has to say is ready to be sent.

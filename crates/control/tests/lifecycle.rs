@@ -279,7 +279,8 @@ fn a_refused_renegotiation_ends_the_session() {
 fn goodbyes() {
     let mut world = up(fair(1));
     let now = world.now;
-    assert!(world.client.exit(now));
+    let farewell = world.client.exit(now);
+    assert!(farewell.control && !farewell.data, "{farewell:?}");
     world.drain();
     let exit = |event: &Event| matches!(event, Event::Exit);
     assert!(world.run_until(Duration::from_secs(3), |world| count(&world.server_events, exit) == 1));
@@ -386,7 +387,13 @@ fn p2p_params(server: bool, wrapping: Wrapping) -> P2pParams {
     } else {
         P2pTls::Client(TlsClient::new(Some(pki::pki().client.identity()), pki::rules(), &options).unwrap())
     };
-    P2pParams { session: pki::session(wrapping), tls, peer_info: Vec::new(), single_session: false }
+    P2pParams {
+        session: pki::session(wrapping),
+        tls,
+        peer_info: Vec::new(),
+        single_session: false,
+        tls_crypt_v2: None,
+    }
 }
 
 impl Pair {

@@ -61,6 +61,6 @@ pub struct Capabilities {
     pub framing: bool,
     /// Follows the system's routing table for networks behind peers (else `route_add` is needed).
     pub system_routes: bool,
-    /// Reports exits that older peers announce on the data channel.
+    /// Reports exits that older peers announce on the data channel, and announces one there.
     pub peer_exit: bool,
 }

@@ -124,6 +124,14 @@ pub trait DataPlane: Send + Sync {
     /// [`ErrorKind::NoSuchPeer`].
     fn peer_del(&self, id: PeerId) -> Result<()>;
 
+    /// Tells the peer on the data channel that this host leaves (`explicit-exit-notify` of releases before 2.6). One
+    /// message, not acknowledged; nothing else changes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the driver sends nothing but what comes from its device
+    /// ([`Capabilities::peer_exit`] is false); [`ErrorKind::NoSuchPeer`].
+    fn peer_exit(&self, id: PeerId) -> Result<()>;
+
     /// Installs a key into a slot, replacing what is there. Traffic is encrypted with the primary slot; received
     /// packets find their key by key id in either.
     ///

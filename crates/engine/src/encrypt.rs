@@ -9,7 +9,7 @@ use std::sync::MutexGuard;
 use ovpn_crypto::aead::AeadKey;
 use ovpn_dco::{Event, Framing};
 use ovpn_wire::data_packet::{self, EPOCH_OVERHEAD, NONE_OVERHEAD, OPCODE_DATA_V1, V1_OVERHEAD, V2_OVERHEAD};
-use ovpn_wire::payload::PING;
+use ovpn_wire::payload::{EXIT, PING};
 
 use crate::compress;
 use crate::drop_reason::DropReason;
@@ -86,6 +86,14 @@ impl<'a> Tx<'a> {
     /// As [`seal`](Self::seal).
     pub fn seal_ping(&mut self, out: &mut [u8]) -> Result<usize, DropReason> {
         self.seal_payload(&PING, out)
+    }
+
+    /// Seals the message of a peer that leaves.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn seal_exit(&mut self, out: &mut [u8]) -> Result<usize, DropReason> {
+        self.seal_payload(&EXIT, out)
     }
 
     #[inline]

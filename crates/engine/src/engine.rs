@@ -290,6 +290,12 @@ impl DataPlane for Engine {
         Ok(())
     }
 
+    fn peer_exit(&self, id: PeerId) -> Result<()> {
+        let peer = self.state.table.peer(id)?;
+        crate::worker::outbound::say_exit(&self.state, &peer, self.state.now());
+        Ok(())
+    }
+
     fn key_new(&self, peer: PeerId, slot: KeySlot, key: &KeyConfig) -> Result<()> {
         self.state.table.key_new(peer, slot, key)
     }

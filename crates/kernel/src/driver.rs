@@ -355,6 +355,13 @@ impl DataPlane for Kernel {
         result
     }
 
+    fn peer_exit(&self, _id: PeerId) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "this data plane sends nothing but what comes from its device",
+        ))
+    }
+
     fn key_new(&self, peer: PeerId, slot: KeySlot, key: &KeyConfig) -> Result<()> {
         if key.format != DataFormat::V2 {
             return Err(self.unsupported("such packet format"));

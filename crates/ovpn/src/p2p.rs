@@ -12,15 +12,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ovpn_config::Config;
-use ovpn_config::model::{self, Ifconfig, Role, TlsRole};
-use ovpn_control::{DataFormat, Event, FailureKind, Now, P2pParams, P2pTls, Session, SystemRandom, Wrapping};
+use ovpn_config::model::{self, Ifconfig, Material, Role, TlsRole};
+use ovpn_control::{
+    DataFormat, Event, FailureKind, Now, P2pParams, P2pTls, Session, SystemRandom, TlsCryptV2Server, Wrapping,
+};
 use ovpn_dco::{self as dco, DelReason, Mode, PeerConfig, PeerId, SocketSource, TransportId, VpnAddrs};
 
 use crate::client::login::Login;
 use crate::client::remotes::{Advance, Remotes, Retry};
 use crate::data_plane::{framing, key_config, outside, peer_id, peer_update, slot};
 use crate::identity::{self, Keyring};
+use crate::key_budget::KeyBudget;
 use crate::leak_guard::LeakGuard;
+use crate::leaving::Leaving;
 use crate::outcome::{Fatal, Outcome};
 use crate::plane::Plane;
 use crate::port::Port;
@@ -69,6 +73,8 @@ struct Peer {
     config: Config,
     tls: P2pTls,
     wrappings: Vec<Wrapping>,
+    /// A TLS server's key for those of its peers.
+    tls_crypt_v2: Option<TlsCryptV2Server>,
     remotes: Remotes,
     plane: Option<Plane>,
     /// `block-leaks`.
@@ -81,26 +87,37 @@ struct Peer {
 impl Peer {
     fn new(setup: &Setup, tls: P2pTls) -> Result<Self, Fatal> {
         let config = setup.config.clone();
+        if let Some(command) = &config.tls.tls_crypt_v2_verify {
+            return Err(Fatal(format!(
+                "--tls-crypt-v2-verify {}: only a server runs it; use `mode server` with `server NETWORK MASK`",
+                command.argv.first().map_or("", String::as_str)
+            )));
+        }
+        let is_server = config.role == Role::Peer(TlsRole::Server);
+        let tls_crypt_v2 = if is_server { materials::tls_crypt_v2_server(&config.tls)? } else { None };
+        let v2 = |material: &Option<Material>| material.clone().filter(|_| !is_server);
+        let tls_options = &config.tls;
         let wrappings = if config.connections.is_empty() {
-            let tls = &config.tls;
-            let wrapping = materials::wrapping(
-                tls,
-                tls.tls_auth.as_ref(),
-                tls.tls_crypt.as_ref(),
-                tls.tls_crypt_v2.as_ref(),
-            )?;
-            vec![wrapping]
+            let (auth, crypt) = (tls_options.tls_auth.as_ref(), tls_options.tls_crypt.as_ref());
+            vec![materials::wrapping(tls_options, auth, crypt, v2(&tls_options.tls_crypt_v2).as_ref())?]
         } else {
-            config
-                .connections
-                .iter()
-                .map(|entry| materials::wrapping_of(&config, entry))
-                .collect::<Result<_, _>>()?
+            let mut wrappings = Vec::new();
+            for entry in &config.connections {
+                let (auth, crypt) = (entry.tls_auth.as_ref(), entry.tls_crypt.as_ref());
+                wrappings.push(materials::wrapping(
+                    tls_options,
+                    auth,
+                    crypt,
+                    v2(&entry.tls_crypt_v2).as_ref(),
+                )?);
+            }
+            wrappings
         };
         Ok(Self {
             tls,
             remotes: Remotes::new(config.connections.len()),
             wrappings,
+            tls_crypt_v2,
             plane: None,
             guard: None,
             addresses: HashMap::new(),
@@ -276,6 +293,7 @@ impl Peer {
             tls: self.tls.clone(),
             peer_info: self.config.scripts.peer_info.clone(),
             single_session: false,
+            tls_crypt_v2: self.tls_crypt_v2.clone(),
         };
         let credentials = Login::default().next(&self.config)?;
         let session =
@@ -297,7 +315,8 @@ impl Peer {
             peer: None,
             common_name: String::new(),
             completed: false,
-            leave_at: None,
+            leaving: None,
+            budget: KeyBudget::new(&self.config.timers, Instant::now()),
         };
         link.run(signals).await
     }
@@ -318,7 +337,9 @@ struct Link<'a> {
     peer: Option<PeerId>,
     common_name: String,
     completed: bool,
-    leave_at: Option<(Instant, Signal)>,
+    leaving: Option<Leaving>,
+    /// `reneg-bytes`, `reneg-pkts`.
+    budget: Option<KeyBudget>,
 }
 
 impl Link<'_> {
@@ -331,6 +352,15 @@ impl Link<'_> {
             let _ = self.plane.data_plane().peer_del(peer);
         }
         result.map(|signal| (signal, self.completed))
+    }
+
+    /// Asks for a new key where `reneg-bytes` or `reneg-pkts` say so.
+    fn check_budget(&mut self) {
+        let Some(budget) = &mut self.budget else { return };
+        let stats = || self.plane.data_plane().peer_get(self.peer?).ok().map(|info| info.stats);
+        if budget.is_spent(Instant::now(), stats) {
+            self.session.renegotiate(Now::system());
+        }
     }
 
     fn flush(&mut self) {
@@ -352,18 +382,21 @@ impl Link<'_> {
             }
             self.flush();
             let now = Instant::now();
-            if let Some((at, signal)) = &self.leave_at
-                && (*at <= now || self.session.is_quiet())
+            if let Some(leaving) = &mut self.leaving
+                && let Some(signal) =
+                    leaving.is_over(&self.session, self.plane.data_plane().as_ref(), self.peer)
             {
-                return Ok(signal.clone());
+                return Ok(signal);
             }
-            let leave = self.leave_at.as_ref().map(|(at, _)| *at);
+            let leave = self.leaving.as_ref().map(Leaving::deadline);
+            let budget = self.budget.as_ref().map(KeyBudget::next);
             let deadline = self
                 .session
                 .poll_timeout()
                 .map(|(at, _)| at)
                 .into_iter()
                 .chain(leave)
+                .chain(budget)
                 .min()
                 .unwrap_or(now + Duration::from_secs(3600));
             tokio::select! {
@@ -378,25 +411,26 @@ impl Link<'_> {
                     }
                     Err(error) => tracing::info!("read: {error}"),
                 },
-                () = tokio::time::sleep_until(deadline.into()) => self.session.handle_timeout(Now::system()),
+                () = tokio::time::sleep_until(deadline.into()) => {
+                    self.session.handle_timeout(Now::system());
+                    self.check_budget();
+                }
                 event = self.plane.events.recv() => {
                     if let Some(signal) = self.on_data_plane(event.unwrap_or(dco::Event::DataPlaneGone))? {
                         return Ok(signal);
                     }
                 }
                 signal = signals.next() => {
-                    if signal.kind == Kind::Usr2 || (signal.kind.is_exit() && self.leave_at.is_some()) {
+                    if signal.kind == Kind::Usr2 || (signal.kind.is_exit() && self.leaving.is_some()) {
                         continue;
                     }
                     let notify = self.config.timers.explicit_exit_notify.filter(|count| *count > 0);
-                    match notify {
-                        Some(count) if signal.kind.is_exit() && !self.tcp && self.session.exit(Now::system()) => {
-                            tracing::info!("{} received, sending exit notification to peer", signal.kind.name());
-                            let after = Instant::now() + Duration::from_secs(count.into());
-                            let signal = Signal { soft: Some("exit-with-notification".into()), ..signal };
-                            self.leave_at = Some((after, signal));
-                        }
-                        _ => return Ok(signal),
+                    if let Some(count) = notify.filter(|_| signal.kind.is_exit() && !self.tcp) {
+                        let plane = self.plane.data_plane().as_ref();
+                        self.leaving = Leaving::begin(&mut self.session, plane, self.peer, count, &signal);
+                    }
+                    if self.leaving.is_none() {
+                        return Ok(signal);
                     }
                 }
             }
@@ -428,7 +462,7 @@ impl Link<'_> {
                     }
                     self.common_name = chain.common_name().to_owned();
                 }
-                tracing::info!("Control Channel: {}, cipher {}, group {}", tls.version, tls.suite, tls.group);
+                tracing::info!("Control Channel: {tls}");
                 let remote = self.remote.map(sockets::shown).unwrap_or_default();
                 tracing::info!("[{}] Peer Connection Initiated with {remote}", self.common_name);
             }
@@ -453,6 +487,7 @@ impl Link<'_> {
                     return self.key_result(result);
                 }
             }
+            Event::KeyRenewed { tls } => tracing::info!("Control Channel: {tls}"),
             Event::Established(negotiated) => {
                 let id = self.peer.map_or_else(|| "none".to_owned(), |id| id.to_string());
                 tracing::info!("Data Channel: cipher '{}', peer-id: {id}", negotiated.cipher.name());

@@ -18,6 +18,13 @@ pub const OCC_MAGIC: [u8; 16] =
 /// The OCC operation of a peer that leaves (explicit-exit-notify).
 pub const OCC_EXIT: u8 = 6;
 
+/// The whole message of a peer that leaves.
+pub const EXIT: [u8; 17] = {
+    let mut message = [OCC_EXIT; 17];
+    message.split_at_mut(16).0.copy_from_slice(&OCC_MAGIC);
+    message
+};
+
 /// What an authenticated payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {

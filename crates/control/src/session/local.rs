@@ -12,6 +12,7 @@ use crate::exchange::{Hello, Local, RemoteHello};
 use crate::negotiation;
 use crate::params::{Link, LocalOptions, P2pTls, Params, SessionParams};
 use crate::tls::Tls;
+use crate::wrap::{TlsCryptV2Server, Wrapping};
 use crate::{Cipher, Credentials, DropReason, Failure, FailureKind, Now, Random};
 
 /// This side.
@@ -66,10 +67,12 @@ impl Own {
             },
         };
         if header.opcode.carries_wrapped_key() {
-            let Params::Server(params) = &self.params else { return Err(DropReason::ResetRefused) };
-            let Some(v2) = &params.tls_crypt_v2 else { return Err(DropReason::BadClientKey) };
+            let Some(v2) = self.params.tls_crypt_v2() else { return Err(DropReason::BadClientKey) };
             let carried = v2.key.open_carrier(packet).map_err(crate::association::drop_reason)?;
             return Ok((carried.key, Some(carried.metadata), carried.packet));
+        }
+        if self.params.tls_crypt_v2().is_some() && matches!(self.params.session().wrapping, Wrapping::None) {
+            return Err(DropReason::BadClientKey);
         }
         let key = self.params.session().wrapping.key(role).ok_or(DropReason::Unauthentic)?;
         Ok((key, None, packet))
@@ -149,6 +152,15 @@ impl Params {
             Self::Client(params) => &params.session,
             Self::Server(params) => &params.session,
             Self::P2p(params) => &params.session,
+        }
+    }
+
+    /// The key that peers' keys are wrapped with.
+    pub(super) fn tls_crypt_v2(&self) -> Option<&TlsCryptV2Server> {
+        match self {
+            Self::Client(_) => None,
+            Self::Server(params) => params.tls_crypt_v2.as_ref(),
+            Self::P2p(params) => params.tls_crypt_v2.as_ref(),
         }
     }
 

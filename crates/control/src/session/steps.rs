@@ -140,6 +140,8 @@ impl Session {
         dialogue.renegotiate_at = life.map(|life| now.instant + life);
         let exchange = &dialogue.association.exchange;
         if exchange.key_id.is_renegotiation() {
+            let renewed = Event::KeyRenewed { tls: exchange.tls_facts() };
+            self.events.push_back(renewed);
             return match self.own.params {
                 Params::Server(_) => self.server_progress(now),
                 Params::Client(_) | Params::P2p(_) => self.install_renegotiated(now),

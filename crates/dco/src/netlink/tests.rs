@@ -577,6 +577,13 @@ impl DataPlane for Table {
         self.peers.lock().unwrap().retain(|peer| peer.id != id);
         Ok(())
     }
+    fn peer_exit(&self, _id: PeerId) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "this data plane sends nothing but what comes from its device",
+        ))
+    }
+
     fn key_new(&self, peer: PeerId, slot: KeySlot, key: &KeyConfig) -> Result<()> {
         self.called(format!("{peer} {slot:?} {}", key.key_id))
     }

@@ -132,6 +132,21 @@ impl Outbound {
     }
 }
 
+/// Tells a peer on the data channel that we leave, from whatever thread this is.
+pub(crate) fn say_exit(state: &State, peer: &Peer, now: Timestamp) {
+    let (tables, links) = (state.table.read(), state.links());
+    let Some(link) = links.get(&peer.transport()) else { return };
+    let mut buffer = SendBuffer { arena: vec![0; 2 * MAX_OVERHEAD].into(), used: 0, runs: Vec::new() };
+    let mut tx = tables.tx(peer, now);
+    let path = path_of(&tx);
+    let prefix = prefix_len(link);
+    let Some(out) = buffer.arena.get_mut(prefix..) else { return };
+    if let Ok(len) = tx.seal_exit(out) {
+        buffer.add(link, path, prefix, len);
+        buffer.flush(now, state.table.drops());
+    }
+}
+
 fn path_of(tx: &Tx<'_>) -> Option<Path> {
     let endpoint = tx.endpoint();
     endpoint.remote.map(|remote| Path { remote, local: endpoint.local })

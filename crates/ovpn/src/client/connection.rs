@@ -13,7 +13,6 @@ mod push;
 mod refusal;
 mod statistics;
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +23,8 @@ use ovpn_dco::{self as dco, PeerId, Transport, TransportId};
 
 use super::Client;
 use super::way::Ends;
+use crate::key_budget::KeyBudget;
+use crate::leaving::Leaving;
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
 use crate::plane::Plane;
@@ -58,9 +59,11 @@ pub(crate) struct Connection<'a> {
     started: Instant,
     /// Routes go in then (`route-delay`).
     routes_at: Option<Instant>,
-    /// The connection ends then, whatever happens (exit notification under way).
-    leave_at: Option<(Instant, Signal)>,
+    /// The exit notification under way.
+    leaving: Option<Leaving>,
     idle: Option<Idle>,
+    /// `reneg-bytes`, `reneg-pkts`.
+    budget: Option<KeyBudget>,
     control: Traffic,
 }
 
@@ -87,6 +90,7 @@ impl<'a> Connection<'a> {
             options.options.max_packet_size,
             plane.data_plane().capabilities(),
         );
+        let budget = KeyBudget::new(&client.config.timers, Instant::now());
         let params =
             session_params::client(&client.config, session, client.tls.clone(), options.options.tun_mtu_max);
         let session =
@@ -110,8 +114,9 @@ impl<'a> Connection<'a> {
             completed: false,
             started: Instant::now(),
             routes_at: None,
-            leave_at: None,
+            leaving: None,
             idle: None,
+            budget,
             control: Traffic::default(),
         })
     }
@@ -132,10 +137,10 @@ impl<'a> Connection<'a> {
         }
         let mut end = end?;
         // Whatever ends the connection while an exit is under way, the exit it is.
-        if let Some((_, signal)) = self.leave_at.take()
+        if let Some(leaving) = self.leaving.take()
             && !end.signal.kind.is_exit()
         {
-            end.signal = signal;
+            end.signal = leaving.into_signal();
         }
         Ok(End { completed: self.completed, ..end })
     }
@@ -149,10 +154,10 @@ impl<'a> Connection<'a> {
                 }
             }
             self.flush();
-            if let Some((_, signal)) = &self.leave_at
-                && self.session.is_quiet()
+            if let (Some(leaving), Some(plane)) = (&mut self.leaving, &self.client.plane)
+                && let Some(signal) = leaving.is_over(&self.session, plane.data_plane().as_ref(), self.peer)
             {
-                return Ok(End::from_signal(signal.clone()));
+                return Ok(End::from_signal(signal));
             }
             let deadline = self.deadline();
             let sleep = tokio::time::sleep_until(deadline.into());
@@ -231,9 +236,10 @@ impl<'a> Connection<'a> {
         consider(self.poll_deadline());
         consider(self.routes_at);
         consider(self.status_at);
-        consider(self.leave_at.as_ref().map(|(at, _)| *at));
+        consider(self.leaving.as_ref().map(Leaving::deadline));
         consider(self.idle.as_ref().map(|idle| idle.next));
         consider(self.session_deadline());
+        consider(self.budget.as_ref().map(KeyBudget::next));
         deadline
     }
 
@@ -275,9 +281,6 @@ impl<'a> Connection<'a> {
             let end = End::retry("server_poll");
             return Ok(Some(End { pause: false, ..end }));
         }
-        if let Some((_, signal)) = self.leave_at.take_if(|(at, _)| *at <= now) {
-            return Ok(Some(End::from_signal(signal)));
-        }
         if self.session_deadline().is_some_and(|at| at <= now) {
             tracing::info!("Session timeout, exiting");
             return Ok(Some(End::exit("session-timeout")));
@@ -289,7 +292,17 @@ impl<'a> Connection<'a> {
         if self.status_at.is_some_and(|at| at <= now) {
             self.write_status();
         }
+        self.check_budget(now);
         Ok(self.check_idle(now))
+    }
+
+    /// Asks for a new key where `reneg-bytes` or `reneg-pkts` say so.
+    fn check_budget(&mut self, now: Instant) {
+        let (Some(budget), Some(plane)) = (&mut self.budget, &self.client.plane) else { return };
+        let stats = || plane.data_plane().peer_get(self.peer?).ok().map(|info| info.stats);
+        if budget.is_spent(now, stats) {
+            self.session.renegotiate(Now::system());
+        }
     }
 
     fn on_signal(&mut self, signal: Signal) -> Option<End> {
@@ -298,7 +311,7 @@ impl<'a> Connection<'a> {
             return None;
         }
         if signal.kind.is_exit() {
-            if self.leave_at.is_some() {
+            if self.leaving.is_some() {
                 // An exit is under way; let the notification arrive.
                 return None;
             }
@@ -308,14 +321,12 @@ impl<'a> Connection<'a> {
                 .explicit_exit_notify
                 .or(self.client.entry(self.entry).and_then(|entry| entry.options.explicit_exit_notify))
                 .filter(|&count| count > 0);
-            if let (Some(count), false) = (notify, self.ends.tcp)
-                && self.session.exit(Now::system())
-            {
-                tracing::info!("{} received, sending exit notification to peer", signal.kind.name());
-                let signal =
-                    Signal { kind: signal.kind, soft: Some(Cow::Borrowed("exit-with-notification")) };
-                self.leave_at = Some((Instant::now() + Duration::from_secs(count.into()), signal));
-                return None;
+            if let (Some(count), false, Some(plane)) = (notify, self.ends.tcp, &self.client.plane) {
+                let plane = plane.data_plane().as_ref();
+                self.leaving = Leaving::begin(&mut self.session, plane, self.peer, count, &signal);
+                if self.leaving.is_some() {
+                    return None;
+                }
             }
         }
         Some(End::from_signal(signal).stay_if(self.completed))

@@ -149,6 +149,13 @@ impl DataPlane for RemoteEngine {
         self.ask(Command::PeerDel(id))
     }
 
+    fn peer_exit(&self, _id: PeerId) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "this data plane sends nothing but what comes from its device",
+        ))
+    }
+
     fn key_new(&self, peer: PeerId, slot: KeySlot, key: &KeyConfig) -> Result<()> {
         self.ask(Command::KeyNew { peer, slot, key: key.clone() })
     }

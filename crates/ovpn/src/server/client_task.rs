@@ -34,6 +34,7 @@ use super::routing_table::ClientId;
 use super::shared::{Shared, local_time, unix_now};
 use crate::data_plane::{framing, key_config, outside, peer_update, slot};
 use crate::environment::Environment;
+use crate::key_budget::KeyBudget;
 use crate::port::Port;
 use crate::sockets;
 use crate::status::board;
@@ -93,6 +94,8 @@ pub(crate) struct ClientTask {
     leave: Option<(Instant, &'static str)>,
     session_ends: Option<Instant>,
     idle: Option<Idle>,
+    /// `reneg-bytes`, `reneg-pkts`.
+    budget: Option<KeyBudget>,
     next_token: Option<Instant>,
     /// What the data plane counted, as of the last look.
     counted: PeerStats,
@@ -128,6 +131,7 @@ impl ClientTask {
     fn new(base: Newcomer, session: Session, span: tracing::Span) -> Self {
         let mut environment = base.shared.environment.clone();
         variables::set_remote(&mut environment, base.remote, false);
+        let budget = KeyBudget::new(&base.shared.config.timers, Instant::now());
         let (pending_sender, pending) = mpsc::unbounded_channel();
         Self {
             environment,
@@ -148,6 +152,7 @@ impl ClientTask {
             leave: None,
             session_ends: None,
             idle: None,
+            budget,
             next_token: None,
             counted: PeerStats::default(),
             next_look: None,
@@ -228,7 +233,8 @@ impl ClientTask {
         let session = self.session.poll_timeout().map(|(at, _)| at);
         let leave = self.leave.map(|(at, _)| at);
         let idle = self.idle.as_ref().map(|idle| idle.next);
-        [session, leave, idle, self.session_ends, self.next_token]
+        let budget = self.budget.as_ref().map(KeyBudget::next);
+        [session, leave, idle, budget, self.session_ends, self.next_token]
             .into_iter()
             .flatten()
             .fold(far, Instant::min)
@@ -249,7 +255,18 @@ impl ClientTask {
         if self.next_token.is_some_and(|at| at <= now) {
             self.renew_token();
         }
+        self.check_budget(now);
         self.check_idle(now)
+    }
+
+    /// Asks for a new key where `reneg-bytes` or `reneg-pkts` say so.
+    fn check_budget(&mut self, now: Instant) {
+        let Some(budget) = &mut self.budget else { return };
+        let (plane, peer) = (&self.base.shared.data_plane, self.base.peer);
+        let stats = || plane.peer_get(peer).ok().map(|info| info.stats);
+        if budget.is_spent(now, stats) {
+            self.session.renegotiate(Now::system());
+        }
     }
 
     fn check_idle(&mut self, now: Instant) -> Option<String> {
@@ -306,7 +323,10 @@ impl ClientTask {
                 self.rename();
                 None
             }
-            dco::Event::PeerExit { .. } => Some("the client left (exit notification)".to_owned()),
+            dco::Event::PeerExit { .. } => {
+                tracing::info!("OCC exit message received by peer");
+                Some("remote-exit".to_owned())
+            }
             dco::Event::Lost => {
                 let gone =
                     self.in_data_plane && self.base.shared.data_plane.peer_get(self.base.peer).is_err();
@@ -319,7 +339,7 @@ impl ClientTask {
     fn on_event(&mut self, event: Event) -> Option<String> {
         match event {
             Event::PeerConnected { tls, remote_options, .. } => {
-                tracing::info!("Control Channel: {}, cipher {}, group {}", tls.version, tls.suite, tls.group);
+                tracing::info!("Control Channel: {tls}");
                 tracing::debug!("client's options: {remote_options}");
             }
             Event::AuthRequest(request) => self.on_auth_request(request),
@@ -339,6 +359,7 @@ impl ClientTask {
                 let plane = Arc::clone(&self.base.shared.data_plane);
                 return self.with_peer(|peer| plane.key_del(peer, slot(place)));
             }
+            Event::KeyRenewed { tls } => tracing::info!("Control Channel: {tls}"),
             Event::Established(_) => {}
             Event::CrResponse(response) => self.on_challenge_response(response),
             Event::Exit => {

@@ -126,6 +126,10 @@ impl DataPlane for Observed {
         self.inner.peer_del(id)
     }
 
+    fn peer_exit(&self, id: PeerId) -> Result<()> {
+        self.inner.peer_exit(id)
+    }
+
     fn key_new(&self, peer: PeerId, slot: KeySlot, key: &KeyConfig) -> Result<()> {
         self.inner.key_new(peer, slot, key)?;
         let mut peers = self.peers();

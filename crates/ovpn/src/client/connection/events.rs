@@ -70,7 +70,7 @@ impl Connection<'_> {
                     }
                     self.common_name = chain.common_name().to_owned();
                 }
-                tracing::info!("Control Channel: {}, cipher {}, group {}", tls.version, tls.suite, tls.group);
+                tracing::info!("Control Channel: {tls}");
                 tracing::debug!("server's options: {remote_options}");
                 tracing::info!(
                     "[{}] Peer Connection Initiated with {}",
@@ -80,6 +80,7 @@ impl Connection<'_> {
                 self.run_ipchange().await;
                 self.client.tell(TunnelState::GetConfig, "", None);
             }
+            Event::KeyRenewed { tls } => tracing::info!("Control Channel: {tls}"),
             Event::PushReply(reply) => return self.on_push_reply(reply).await,
             Event::AuthToken(credentials) => {
                 self.client.login.set_token(
