@@ -1,10 +1,11 @@
-//! Development tasks: `cargo xtask demo | test | bench | stock | install`.
+//! Development tasks: `cargo xtask demo | test | bench | compat | stock | install`.
 //!
 //! Each task brings what it needs: on a Debian machine with root it installs missing packages itself, elsewhere it
 //! says what to install.
 #![forbid(unsafe_code)]
 
 mod bench;
+mod compat;
 mod demo;
 mod install;
 mod run;
@@ -20,6 +21,7 @@ usage: cargo xtask TASK
   demo              build, then show a tunnel between two network namespaces
   test [STEP…]      run every check and test that CI runs; STEP picks some: fmt clippy doc deny crates program kernel
   bench [ARG…]      run the tunnel benchmark with our release build against the peers that are installed
+  compat            try us against every stock release and write the table in docs/compat.md
   stock             fetch the stock OpenVPN releases that the interoperability tests talk to
   install [PREFIX]  build and install the program, its links and service units (default prefix /usr/local)
 ";
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         "demo-send" if rest.len() == 2 => demo::send(&rest[0], &rest[1]),
         "test" => test::test(&rest),
         "bench" => bench::bench(&rest),
+        "compat" => compat::compat(),
         "stock" => stock::fetch().map(|dir| println!("stock releases are in {}", dir.display())),
         "install" => install::install(rest.first().map_or("/usr/local", String::as_str)),
         "" | "help" | "--help" | "-h" => {
