@@ -17,18 +17,19 @@ mod verifier;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::{ClientConfig, ClientConnection, ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, ServerConnection};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, SignatureScheme, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
-use crate::CertificateFacts;
-use crate::verify::{PeerIs, PeerRules, Verifier};
+use crate::verify::{PeerIs, PeerRules, RefusalKind, Verifier};
+use crate::{CertificateFacts, PeerChain};
 
 pub use external::{ExternalSigner, Padding, SignRequest};
 pub(crate) use session::{Tls, TlsFailure};
@@ -250,6 +251,17 @@ impl TlsServer {
     /// Configured names that are not supported and therefore left out.
     pub fn ignored_names(&self) -> &[String] {
         &self.0.ignored
+    }
+
+    /// Looks at a chain that was accepted once again, with the revocation lists as they are now: the sentence for the
+    /// log if one of its certificates has been revoked since. `unix` in seconds since 1970.
+    pub fn revoked_since(&self, chain: &PeerChain, unix: u64) -> Option<String> {
+        let der = |facts: &CertificateFacts| CertificateDer::from(facts.der.clone());
+        let (leaf, rest) = chain.certificates.split_first()?;
+        let rest: Vec<_> = rest.iter().map(der).collect();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(unix));
+        let refusal = self.0.verifier.as_ref()?.verify(&der(leaf), &rest, now).err()?;
+        (refusal.kind == RefusalKind::Revoked).then_some(refusal.sentence)
     }
 
     pub(crate) fn start(&self, unix: u64) -> Result<Tls, TlsFailure> {

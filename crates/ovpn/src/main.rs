@@ -56,6 +56,7 @@ mod plane;
 mod planner;
 mod port;
 mod private_key;
+mod privileges;
 mod process;
 mod profile;
 mod prompt;

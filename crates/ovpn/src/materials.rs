@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::identity::{self, Keyring, Own, Trouble};
 use crate::outcome::Fatal;
+use crate::privileges;
 
 /// The bytes of a file or an inline block. Wiped when dropped.
 ///
@@ -123,7 +124,7 @@ pub(crate) fn bad(option: &str, material: &Material, error: impl std::fmt::Displ
 pub(crate) fn tls_client(config: &Config, keyring: &Keyring) -> Result<TlsClient, Trouble> {
     let own = if config.tls.no_client_cert { None } else { identity::load(config, keyring)? };
     let (identity, authorities) = own.map_or((None, Vec::new()), |own| (Some(own.identity), own.authorities));
-    let (rules, _) = peer_rules(&config.tls, authorities, Peer::Server)?;
+    let (rules, _) = peer_rules(config, authorities, Peer::Server)?;
     let tls = TlsClient::new(identity, rules, &tls_options(&config.tls))
         .map_err(|error| Fatal(error.to_string()))?;
     warn_ignored(tls.ignored_names());
@@ -141,7 +142,7 @@ pub(crate) fn tls_server(
     let Own { identity, authorities } = identity::load(config, keyring)?.ok_or_else(|| {
         Fatal("a TLS server needs a certificate and its key: give cert and key (or pkcs12)".to_owned())
     })?;
-    let (rules, crl) = peer_rules(&config.tls, authorities, Peer::Client)?;
+    let (rules, crl) = peer_rules(config, authorities, Peer::Client)?;
     let verify = match config.server.verify_client_cert {
         ConfigVerify::None => VerifyClientCert::None,
         ConfigVerify::Optional => VerifyClientCert::Optional,
@@ -183,10 +184,11 @@ fn tls_options(tls: &Tls) -> TlsOptions {
 
 /// `authorities` came with the own certificate; they count where no `ca` is given.
 fn peer_rules(
-    tls: &Tls,
+    config: &Config,
     authorities: Vec<Vec<u8>>,
     peer: Peer,
 ) -> Result<(PeerRules, Option<CrlFile>), Fatal> {
+    let tls = &config.tls;
     let mut ca = Vec::new();
     if let Some(material) = &tls.ca {
         ca.extend(certificates_from_pem(&read("ca", material)?).map_err(|error| bad("ca", material, error))?);
@@ -210,8 +212,8 @@ fn peer_rules(
         ca = authorities;
     }
     let crl = match &tls.crl {
-        Some(CrlSource::File(material)) => Some(CrlFile::open(material)?),
-        Some(CrlSource::Directory(path)) => Some(CrlFile::open_directory(path)?),
+        Some(CrlSource::File(material)) => Some(CrlFile::open(config, material)?),
+        Some(CrlSource::Directory(path)) => Some(CrlFile::open_directory(config, path)?),
         None => None,
     };
     let own_purpose = match peer {
@@ -285,7 +287,7 @@ fn eku_oid(text: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct CrlFile {
     path: Option<String>,
-    seen: Option<(SystemTime, u64)>,
+    seen: Option<Stamp>,
     revoked: Revoked,
 }
 
@@ -298,32 +300,41 @@ enum Revoked {
 }
 
 impl CrlFile {
-    fn open(material: &Material) -> Result<Self, Fatal> {
-        let der = crls_from_pem(&read("crl-verify", material)?)
-            .map_err(|error| bad("crl-verify", material, error))?;
+    fn open(config: &Config, material: &Material) -> Result<Self, Fatal> {
+        let here = match material {
+            // It is read again from inside the `chroot` directory.
+            Material::Path(path) => Material::Path(privileges::seen_from_here(config, path)),
+            inline => inline.clone(),
+        };
+        let der =
+            crls_from_pem(&read("crl-verify", &here)?).map_err(|error| bad("crl-verify", material, error))?;
         let lists = Crls::new(&der).map_err(|error| bad("crl-verify", material, error))?;
         let path = match material {
             Material::Path(path) => Some(path.clone()),
             Material::Inline(_) => None,
         };
-        let seen = path.as_deref().and_then(stamp);
+        let seen = path.as_deref().and_then(|path| stamp(&privileges::seen_from_here(config, path)));
         Ok(Self { path, seen, revoked: Revoked::Lists(lists) })
     }
 
-    fn open_directory(path: &str) -> Result<Self, Fatal> {
+    fn open_directory(config: &Config, path: &str) -> Result<Self, Fatal> {
         let serials = RevokedSerials::default();
-        let seen = stamp(path);
-        serials.replace(names_in(path).map_err(|error| Fatal(format!("--crl-verify {path}: {error}")))?);
+        let here = privileges::seen_from_here(config, path);
+        let seen = stamp(&here);
+        serials.replace(names_in(&here).map_err(|error| Fatal(format!("--crl-verify {path}: {error}")))?);
         Ok(Self { path: Some(path.to_owned()), seen, revoked: Revoked::Serials(serials) })
     }
 
-    /// Reads again what changed since it was read last. What cannot be read leaves the former list in force.
-    pub(crate) fn refresh(&mut self) {
-        let Some(path) = &self.path else { return };
+    /// Reads again what changed since it was read last; whether a new list is in force. What cannot be read leaves the
+    /// former one.
+    pub(crate) fn refresh(&mut self) -> bool {
+        let Some(path) = &self.path else { return false };
         let now = stamp(path);
         if now.is_none() || now == self.seen {
-            return;
+            return false;
         }
+        // Told once, however long it lasts.
+        self.seen = now;
         let outcome = match &self.revoked {
             Revoked::Lists(lists) => std::fs::read(path)
                 .map_err(|error| error.to_string())
@@ -336,9 +347,12 @@ impl CrlFile {
         match outcome {
             Ok(()) => {
                 tracing::info!("CRL: loaded {path} again");
-                self.seen = now;
+                true
             }
-            Err(error) => tracing::warn!("CRL: cannot read {path}: {error}; the former list stays in force"),
+            Err(error) => {
+                tracing::warn!("CRL: cannot read {path}: {error}; the former list stays in force");
+                false
+            }
         }
     }
 }
@@ -349,7 +363,11 @@ fn names_in(path: &str) -> std::io::Result<HashSet<String>> {
         .collect()
 }
 
-fn stamp(path: &str) -> Option<(SystemTime, u64)> {
+/// Changes whenever the content may have.
+type Stamp = (SystemTime, u64, u64);
+
+fn stamp(path: &str) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt as _;
     let meta = std::fs::metadata(path).ok()?;
-    Some((meta.modified().ok()?, meta.len()))
+    Some((meta.modified().ok()?, meta.len(), meta.ino()))
 }

@@ -31,7 +31,7 @@ use crate::port::Port;
 use crate::setup::Setup;
 use crate::signal::{Kind, Signal, Signals};
 use crate::status::{PeerFacts, board, unix_now};
-use crate::{materials, sd_notify, session_params, sockets};
+use crate::{materials, privileges, sd_notify, session_params, sockets};
 
 /// Largest IP packet that carries a control packet, bytes, where no entry says otherwise.
 const MAX_CONTROL_PACKET: u16 = 1250;
@@ -494,7 +494,9 @@ impl Link<'_> {
                 if !self.completed {
                     self.completed = true;
                     self.tell_status();
-                    let line = if self.plane.add_routes().await {
+                    let complete = self.plane.add_routes().await;
+                    privileges::give_up(&self.config)?;
+                    let line = if complete {
                         "Initialization Sequence Completed"
                     } else {
                         "Initialization Sequence Completed With Errors"

@@ -129,7 +129,6 @@ pub(crate) const fn against_kernel(feature: &Feature) -> Option<&'static str> {
         Feature::PointToPoint => {
             "gives clients pairs of addresses, and the kernel's driver serves topology subnet"
         }
-        Feature::DropsPrivileges => "gives up root, which every new key of the kernel's driver needs",
         Feature::Named(DataPlane::Engine) => "asks for the engine",
         _ => return None,
     })
@@ -256,7 +255,8 @@ mod tests {
             (client("socks-proxy proxy.example.org 1080"), &both, engine, "`socks-proxy` wants a proxy"),
             // our server acts as `topology subnet` whatever is written
             (server("topology net30"), &both, kernel, "can carry"),
-            (client("user nobody"), &both, engine, "`user` gives up root"),
+            // the right to configure the network stays
+            (client("user nobody"), &both, kernel, "can carry"),
             (client("dev null"), &both, engine, "`dev` wants no device"),
         ];
         for (text, machine, choice, reason) in table {

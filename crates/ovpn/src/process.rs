@@ -1,7 +1,6 @@
 //! A run of a mode as a process: configuration, log, background, signals, exit code; again after SIGHUP.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -16,7 +15,7 @@ use crate::logging::{self, Style, Target};
 use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
 use crate::signal::Signals;
-use crate::{client, management, p2p, sd_notify, server, status, version};
+use crate::{client, management, p2p, privileges, sd_notify, server, status, version};
 
 /// Does what the command line asks for; the process ends with the returned code.
 pub(crate) fn run(words: &[String]) -> ExitCode {
@@ -41,10 +40,16 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 fn run_mode(wanted: Wanted, words: &[String], file: Option<String>) -> ExitCode {
     logging::start();
     let started = SystemTime::now();
+    let start = std::env::current_dir().ok();
     let mut background = None;
     let mut first = true;
     loop {
-        let result = load(wanted, words).and_then(|config| {
+        let result = load(wanted, words, first).and_then(|config| {
+            if let Some(directory) = &config.process.directory {
+                // Scripts and key files are relative to it.
+                std::env::set_current_dir(directory)
+                    .map_err(|error| Fatal(format!("--cd {directory}: {error}")))?;
+            }
             if first {
                 match prepare(&config)? {
                     Prepared::Parent(status) => return Ok(Step::Leave(status)),
@@ -57,7 +62,12 @@ fn run_mode(wanted: Wanted, words: &[String], file: Option<String>) -> ExitCode 
         });
         match result {
             Ok(Step::Leave(code)) => return ExitCode::from(code),
-            Ok(Step::Again) => {}
+            Ok(Step::Again) => {
+                // The configuration is read from where it was first; in a `chroot` that is no more.
+                if let Some(start) = &start {
+                    let _ = std::env::set_current_dir(start);
+                }
+            }
             Err(fatal) => {
                 tracing::error!("{fatal}");
                 tracing::error!("Exiting due to fatal error");
@@ -83,13 +93,16 @@ enum Prepared {
     Here(Option<Background>),
 }
 
-fn load(wanted: Wanted, words: &[String]) -> Result<Config, Fatal> {
+/// `first`: nobody has said yet where the log goes.
+fn load(wanted: Wanted, words: &[String], first: bool) -> Result<Config, Fatal> {
     let loaded = ovpn_config::load_command_line(words, &Files);
     let process = &loaded.config.process;
     logging::set_verb(process.verb);
     logging::set_mute(process.mute);
-    let early = if matches!(process.log, Log::Stderr) { Target::Stderr } else { Target::Stdout };
-    let _ = logging::set_output(&early, style(&loaded.config));
+    if first {
+        let early = if matches!(process.log, Log::Stderr) { Target::Stderr } else { Target::Stdout };
+        let _ = logging::set_output(&early, style(&loaded.config));
+    }
     let obstacles: Vec<String> = loaded
         .obstacles()
         .map(|diagnostic| {
@@ -144,13 +157,6 @@ fn prepare(config: &Config) -> Result<Prepared, Fatal> {
             Split::Background(here) => background = Some(here),
         }
     }
-    if let Some(directory) = &process.directory {
-        // The configuration was read relative to it already; scripts and key files follow.
-        if Path::new(directory).is_absolute() {
-            std::env::set_current_dir(directory)
-                .map_err(|error| Fatal(format!("--cd {directory}: {error}")))?;
-        }
-    }
     let name = || {
         process.daemon.as_ref().and_then(|daemon| daemon.name.clone()).unwrap_or_else(|| "openvpn".to_owned())
     };
@@ -182,24 +188,10 @@ fn prepare(config: &Config) -> Result<Prepared, Fatal> {
     }
     tracing::info!("{}", version::title());
     tracing::info!("{}", version::libraries());
+    privileges::lock_memory(config)?;
+    let files = ovpn_sys::privileges::raise_open_files();
+    tracing::debug!("{files} files may be open at once");
     Ok(Prepared::Here(background))
-}
-
-/// Options that are known and not followed yet are never passed over in silence.
-fn warn_of_privileges(config: &Config) {
-    let process = &config.process;
-    for (option, given) in [
-        ("user", process.user.is_some()),
-        ("group", process.group.is_some()),
-        ("chroot", process.chroot.is_some()),
-    ] {
-        if given {
-            tracing::warn!(
-                "--{option} is not followed yet: the process keeps its privileges; limit it with the service \
-                 manager (CapabilityBoundingSet=CAP_NET_ADMIN, ProtectSystem=) instead"
-            );
-        }
-    }
 }
 
 fn run_once(mut setup: Setup, background: &mut Option<Background>) -> Result<Step, Fatal> {
@@ -207,6 +199,7 @@ fn run_once(mut setup: Setup, background: &mut Option<Background>) -> Result<Ste
         .enable_all()
         .build()
         .map_err(|error| Fatal::new("the runtime cannot start", error))?;
+    let config = setup.config.clone();
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new().map_err(|error| Fatal::new("signals", error))?;
         if let Some(background) = background.take() {
@@ -214,13 +207,13 @@ fn run_once(mut setup: Setup, background: &mut Option<Background>) -> Result<Ste
         }
         setup.management = management::start(&setup.config, signals.thrower()).await?;
         let _status = status::start(&setup)?;
-        warn_of_privileges(&setup.config);
         match setup.config.role {
             Role::Client => client::run(&setup, &mut signals).await,
             Role::Server => server::run(&setup, &mut signals).await,
             Role::Peer(_) => p2p::run(&setup, &mut signals).await,
         }
     })?;
+    management::remove_socket(&config);
     // Resolver threads may be at work; nobody waits for them.
     runtime.shutdown_background();
     match outcome {

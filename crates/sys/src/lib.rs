@@ -9,6 +9,7 @@ pub mod netlink;
 #[cfg(target_os = "linux")]
 pub mod netns;
 pub mod poll;
+pub mod privileges;
 pub mod seqpacket;
 pub mod tcp;
 pub mod tun;

@@ -25,7 +25,7 @@ mod transfer;
 
 pub use echo::Echo;
 pub use netns::Netns;
-pub use pki::{Identity, Pki, Role};
+pub use pki::{Identity, Pki, Role, serial};
 pub use process::{Output, Running, run};
 pub use program::{Program, UP};
 pub use site::{Site, static_key};

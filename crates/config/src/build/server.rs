@@ -172,8 +172,9 @@ fn push(b: &mut Builder, o: &mut Opt<'_>) -> Result<(), Bad> {
 impl Builder {
     pub(super) fn finish_client(&mut self) {
         self.finish_client_ciphers();
-        let given = |names: &[&str]| names.iter().any(|n| self.config.is_given(n));
-        if given(&["ping", "ping-restart", "ping-exit", "ping-timer-rem", "inactive", "session-timeout"]) {
+        let names = ["ping", "ping-restart", "ping-exit", "ping-timer-rem", "inactive", "session-timeout"];
+        self.client.timers_given = names.into_iter().filter(|name| self.config.is_given(name)).collect();
+        if !self.client.timers_given.is_empty() {
             self.client.timers = Some(self.config.timers.clone());
         }
     }

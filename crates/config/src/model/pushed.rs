@@ -1,5 +1,7 @@
 //! What a server tells its client, and what one client's own files say on a server.
 
+use std::collections::BTreeSet;
+
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::auth::AuthToken;
@@ -59,6 +61,8 @@ pub struct ClientOptions {
     pub ifconfig_ipv6_push: Option<IfconfigIpv6Push>,
     /// Timers of this client, where given.
     pub timers: Option<Timers>,
+    /// Which of them: names of options, also of those that were given to turn something off.
+    pub timers_given: BTreeSet<&'static str>,
     /// Ciphers for this client, most wanted first.
     pub data_ciphers: Option<Vec<Cipher>>,
     /// Cipher if this client cannot negotiate.

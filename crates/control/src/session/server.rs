@@ -164,12 +164,17 @@ impl Session {
         self.active.remote.as_ref().and_then(|remote| compression_to_push(&self.own.params, remote))
     }
 
+    /// Whether the client is established and knows PUSH_UPDATE.
+    pub fn takes_push_updates(&self) -> bool {
+        proto(&self.active).contains(IvProto::PUSH_UPDATE) && self.active.negotiated.is_some()
+    }
+
     /// Sends options to an established client: `PUSH_UPDATE` where it knows that; whether it does.
     ///
     /// # Errors
     /// An option that no message can carry.
     pub fn send_push_update(&mut self, now: Now, options: &[String]) -> Result<bool, Failure> {
-        if !proto(&self.active).contains(IvProto::PUSH_UPDATE) || self.active.negotiated.is_none() {
+        if !self.takes_push_updates() {
             return Ok(false);
         }
         let texts = push::split("PUSH_UPDATE", options).map_err(|error| {

@@ -15,8 +15,14 @@ pub(crate) enum Command {
     Bytecount(u32),
     Hold(Option<Hold>),
     Signal(String),
-    Username { kind: String, value: String },
-    Password { kind: String, value: String },
+    Username {
+        kind: String,
+        value: String,
+    },
+    Password {
+        kind: String,
+        value: String,
+    },
     ForgetPasswords,
     Status(u32),
     AuthRetry(Option<String>),
@@ -25,18 +31,53 @@ pub(crate) enum Command {
     LoadStats,
     NClients,
     Kill(String),
-    ClientAuth { cid: u64, kid: u64 },
-    ClientAuthNt { cid: u64, kid: u64 },
-    ClientDeny { cid: u64, kid: u64, reason: String, client_reason: Option<String> },
-    ClientPendingAuth { cid: u64, kid: u64, extra: String, timeout: u32 },
-    ClientKill { cid: u64, message: Option<String> },
+    /// With the option lines that followed.
+    ClientAuth {
+        cid: u64,
+        kid: u64,
+        options: Vec<String>,
+    },
+    ClientAuthNt {
+        cid: u64,
+        kid: u64,
+    },
+    ClientDeny {
+        cid: u64,
+        kid: u64,
+        reason: String,
+        client_reason: Option<String>,
+    },
+    ClientPendingAuth {
+        cid: u64,
+        kid: u64,
+        extra: String,
+        timeout: u32,
+    },
+    ClientKill {
+        cid: u64,
+        message: Option<String>,
+    },
     EnvFilter(u32),
+    /// To one client, or to all.
+    PushUpdate {
+        cid: Option<u64>,
+        options: String,
+    },
     CrResponse(String),
     Remote(RemoteChoice),
     RemoteEntryCount,
-    RemoteEntryGet { from: Option<usize>, to: Option<usize> },
-    NeedOk { name: String, confirmed: bool },
-    NeedStr { name: String, value: String },
+    RemoteEntryGet {
+        from: Option<usize>,
+        to: Option<usize>,
+    },
+    NeedOk {
+        name: String,
+        confirmed: bool,
+    },
+    NeedStr {
+        name: String,
+        value: String,
+    },
     Test(u32),
 }
 
@@ -126,6 +167,13 @@ const TABLE: &[(&str, Who, usize, &str)] = &[
     ("needstr", Who::All, 2, "needstr NAME STRING    : answer to a NEED-STR question"),
     ("password", Who::All, 2, "password TYPE P        : enter a password"),
     ("pid", Who::All, 0, "pid                    : the daemon's process id"),
+    (
+        "push-update-broad",
+        Who::Server,
+        1,
+        "push-update-broad O    : change options O (comma separated) of all clients",
+    ),
+    ("push-update-cid", Who::Server, 2, "push-update-cid CID O  : change options O of one client"),
     ("quit", Who::All, 0, ""),
     ("remote", Who::Client, 1, "remote ACCEPT|SKIP|MOD HOST PORT : answer to a REMOTE question"),
     ("remote-entry-count", Who::Client, 0, "remote-entry-count     : number of remote entries"),
@@ -199,7 +247,9 @@ impl Command {
             "load-stats" => Self::LoadStats,
             "nclients" => Self::NClients,
             "kill" => Self::Kill(text(0)),
-            "client-auth" => Self::ClientAuth { cid: id(name, arg(0))?, kid: id(name, arg(1))? },
+            "client-auth" => {
+                Self::ClientAuth { cid: id(name, arg(0))?, kid: id(name, arg(1))?, options: Vec::new() }
+            }
             "client-auth-nt" => Self::ClientAuthNt { cid: id(name, arg(0))?, kid: id(name, arg(1))? },
             "client-deny" => Self::ClientDeny {
                 cid: id(name, arg(0))?,
@@ -215,6 +265,8 @@ impl Command {
             },
             "client-kill" => Self::ClientKill { cid: id(name, arg(0))?, message: arg(1).map(str::to_owned) },
             "env-filter" => Self::EnvFilter(optional(name, arg(0))?.unwrap_or(0)),
+            "push-update-broad" => Self::PushUpdate { cid: None, options: text(0) },
+            "push-update-cid" => Self::PushUpdate { cid: Some(id(name, arg(0))?), options: text(1) },
             "cr-response" => Self::CrResponse(text(0)),
             "remote" => Self::Remote(match arg(0) {
                 Some("ACCEPT") => RemoteChoice::Accept,

@@ -2,7 +2,7 @@
 
 use ovpn_config::lexer;
 
-use super::command::{Command, Hold, RemoteChoice, Subscribe, help};
+use super::command::{Command, Hold, Subscribe, help};
 use super::history::{History, LogFlag, Tunnel};
 use super::{DaemonMode, VERSION};
 
@@ -51,48 +51,57 @@ pub(crate) enum Output {
     Line(String),
     /// Text to the program without a line end (the password prompt).
     Prompt(&'static str),
-    /// A request to the daemon, which answers with [`Conversation::answer`] before anything else is said.
-    Ask(Request),
+    /// A command that only the daemon can follow; it answers with [`Conversation::answer`] before anything else is said.
+    Ask(Command),
     /// Close the connection.
     Close,
 }
 
-/// What only the daemon can do.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Request {
-    Signal(String),
-    HoldRelease,
-    Username { kind: String, value: String },
-    Password { kind: String, value: String },
-    ForgetPasswords,
-    Status(u32),
-    AuthRetry(Option<String>),
-    Verb(Option<u32>),
-    Mute(Option<u32>),
-    LoadStats,
-    NClients,
-    Kill(String),
-    ClientAuth { cid: u64, kid: u64, options: Vec<String> },
-    ClientDeny { cid: u64, kid: u64, reason: String, client_reason: Option<String> },
-    ClientPendingAuth { cid: u64, kid: u64, extra: String, timeout: u32 },
-    ClientKill { cid: u64, message: Option<String> },
-    CrResponse(String),
-    Remote(RemoteChoice),
-    RemoteEntryCount,
-    RemoteEntryGet { from: Option<usize>, to: Option<usize> },
-    NeedOk { name: String, confirmed: bool },
-    NeedStr { name: String, value: String },
-}
-
-/// The daemon's answer to a [`Request`].
+/// The daemon's answer to a [`Command`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// `SUCCESS: text`
     Success(String),
     /// `ERROR: text`
     Error(String),
+    /// Several such lines.
+    Successes(Vec<String>),
+    /// Several such lines.
+    Errors(Vec<String>),
     /// Lines, then END.
     Lines(Vec<String>),
+}
+
+/// Something that happened to a client of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientEvent {
+    /// `CONNECT,0,1`
+    pub(crate) head: String,
+    /// What scripts would see, in order; `None` for events of one line.
+    pub(crate) variables: Option<Vec<(String, String)>>,
+}
+
+/// Variables that even `env-filter 2` shows, as stock.
+const SHORT: &[&str] = &[
+    "username",
+    "password",
+    "X509_0_CN",
+    "tls_serial_",
+    "untrusted_ip",
+    "ifconfig_local",
+    "ifconfig_netmask",
+    "daemon_start_time",
+    "daemon_pid",
+    "dev",
+    "ifconfig_pool_remote_ip",
+    "ifconfig_pool_netmask",
+    "time_duration",
+    "bytes_sent",
+    "bytes_received",
+];
+
+fn is_short(name: &str) -> bool {
+    SHORT.iter().any(|short| name == *short || (short.ends_with('_') && name.starts_with(short)))
 }
 
 /// One program's connection.
@@ -134,7 +143,7 @@ impl Conversation {
         }
         if let Some((cid, kid, mut options)) = self.collecting.take() {
             if line.trim() == "END" {
-                return vec![Output::Ask(Request::ClientAuth { cid, kid, options })];
+                return vec![Output::Ask(Command::ClientAuth { cid, kid, options })];
             }
             if options.len() < 256 {
                 options.push(line.to_owned());
@@ -167,7 +176,6 @@ impl Conversation {
 
     fn execute(&mut self, shared: &mut Shared, command: Command) -> Vec<Output> {
         let success = |text: &str| vec![Output::Line(format!("SUCCESS: {text}"))];
-        let ask = |request| vec![Output::Ask(request)];
         match command {
             Command::Help => block(
                 ["Management Interface for ".to_owned() + &shared.title, "Commands:".into()]
@@ -198,41 +206,16 @@ impl Conversation {
                 shared.hold = false;
                 success("hold flag set to OFF")
             }
-            Command::Hold(Some(Hold::Release)) => ask(Request::HoldRelease),
             Command::EnvFilter(level) => {
                 self.env_filter = level;
                 success(&format!("env_filter_level={level}"))
             }
-            Command::ClientAuth { cid, kid } => {
-                self.collecting = Some((cid, kid, Vec::new()));
+            Command::ClientAuth { cid, kid, options } => {
+                self.collecting = Some((cid, kid, options));
                 Vec::new()
             }
-            Command::ClientAuthNt { cid, kid } => ask(Request::ClientAuth { cid, kid, options: Vec::new() }),
             Command::Test(n) => block((0..n).map(|i| format!("[{i}] this is a test line"))),
-            Command::Signal(name) => ask(Request::Signal(name)),
-            Command::Username { kind, value } => ask(Request::Username { kind, value }),
-            Command::Password { kind, value } => ask(Request::Password { kind, value }),
-            Command::ForgetPasswords => ask(Request::ForgetPasswords),
-            Command::Status(version) => ask(Request::Status(version)),
-            Command::AuthRetry(how) => ask(Request::AuthRetry(how)),
-            Command::Verb(n) => ask(Request::Verb(n)),
-            Command::Mute(n) => ask(Request::Mute(n)),
-            Command::LoadStats => ask(Request::LoadStats),
-            Command::NClients => ask(Request::NClients),
-            Command::Kill(whom) => ask(Request::Kill(whom)),
-            Command::ClientDeny { cid, kid, reason, client_reason } => {
-                ask(Request::ClientDeny { cid, kid, reason, client_reason })
-            }
-            Command::ClientPendingAuth { cid, kid, extra, timeout } => {
-                ask(Request::ClientPendingAuth { cid, kid, extra, timeout })
-            }
-            Command::ClientKill { cid, message } => ask(Request::ClientKill { cid, message }),
-            Command::CrResponse(response) => ask(Request::CrResponse(response)),
-            Command::Remote(choice) => ask(Request::Remote(choice)),
-            Command::RemoteEntryCount => ask(Request::RemoteEntryCount),
-            Command::RemoteEntryGet { from, to } => ask(Request::RemoteEntryGet { from, to }),
-            Command::NeedOk { name, confirmed } => ask(Request::NeedOk { name, confirmed }),
-            Command::NeedStr { name, value } => ask(Request::NeedStr { name, value }),
+            other => vec![Output::Ask(other)],
         }
     }
 
@@ -241,6 +224,12 @@ impl Conversation {
         match answer {
             Answer::Success(text) => vec![Output::Line(format!("SUCCESS: {text}"))],
             Answer::Error(text) => vec![Output::Line(format!("ERROR: {text}"))],
+            Answer::Successes(lines) => {
+                lines.into_iter().map(|line| Output::Line(format!("SUCCESS: {line}"))).collect()
+            }
+            Answer::Errors(lines) => {
+                lines.into_iter().map(|line| Output::Line(format!("ERROR: {line}"))).collect()
+            }
             Answer::Lines(lines) => block(lines),
         }
     }
@@ -260,7 +249,26 @@ impl Conversation {
         (self.authenticated && self.echo_realtime).then(|| Output::Line(format!(">ECHO:{line}")))
     }
 
-    /// A notice that every authenticated program sees (`>HOLD:…`, `>PASSWORD:…`, `>CLIENT:…`).
+    /// What happened to a client of the server: the lines of one `>CLIENT:` group, which nothing else may part.
+    pub(crate) fn client(&self, event: &ClientEvent) -> Vec<Output> {
+        if !self.authenticated {
+            return Vec::new();
+        }
+        let wanted = |name: &str| match self.env_filter {
+            0 => true,
+            1 => name.starts_with("X509_") || is_short(name),
+            _ => is_short(name),
+        };
+        let mut lines = vec![format!(">CLIENT:{}", event.head)];
+        if let Some(variables) = &event.variables {
+            let shown = variables.iter().filter(|(name, _)| name == "n_clients" || wanted(name));
+            lines.extend(shown.map(|(name, value)| format!(">CLIENT:ENV,{name}={value}")));
+            lines.push(">CLIENT:ENV,END".to_owned());
+        }
+        lines.into_iter().map(Output::Line).collect()
+    }
+
+    /// A notice that every authenticated program sees (`>HOLD:…`, `>PASSWORD:…`).
     pub(crate) fn notice(&self, line: &str) -> Option<Output> {
         self.authenticated.then(|| Output::Line(line.to_owned()))
     }
@@ -363,10 +371,10 @@ mod tests {
         assert_eq!(lines(&say("hold")), ["SUCCESS: hold=1"]);
         assert_eq!(lines(&say("pid")), ["SUCCESS: pid=1773"]);
         assert_eq!(lines(&say("foo bar")), ["ERROR: unknown command, enter 'help' for more options"]);
-        assert_eq!(say("hold release"), [Output::Ask(Request::HoldRelease)]);
+        assert_eq!(say("hold release"), [Output::Ask(Command::Hold(Some(Hold::Release)))]);
         assert_eq!(
             say(r#"password "Auth" "pa\"ss\\word""#),
-            [Output::Ask(Request::Password { kind: "Auth".into(), value: r#"pa"ss\word"#.into() })]
+            [Output::Ask(Command::Password { kind: "Auth".into(), value: r#"pa"ss\word"#.into() })]
         );
     }
 
@@ -376,7 +384,7 @@ mod tests {
         let (mut program, _) = Conversation::open(&shared);
         assert_eq!(program.line(&mut shared, "client-auth 0 1"), []);
         assert_eq!(program.line(&mut shared, "push \"echo via-mgmt\""), []);
-        let request = Request::ClientAuth { cid: 0, kid: 1, options: vec!["push \"echo via-mgmt\"".into()] };
+        let request = Command::ClientAuth { cid: 0, kid: 1, options: vec!["push \"echo via-mgmt\"".into()] };
         assert_eq!(program.line(&mut shared, "END"), [Output::Ask(request)]);
     }
 

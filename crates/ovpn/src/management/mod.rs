@@ -1,7 +1,7 @@
 //! The management interface: a line protocol through which programs watch and steer a running tunnel.
 //!
 //! ```text
-//!   program ── "hold release\n" ──▶ Conversation ── Request::HoldRelease ──▶ daemon
+//!   program ── "hold release\n" ──▶ Conversation ── Command::Hold ──▶ daemon
 //!   program ◀── "SUCCESS: …\r\n" ── Conversation ◀── Answer / Notice ─────── daemon
 //! ```
 //!
@@ -11,11 +11,14 @@
 mod command;
 mod conversation;
 mod history;
+mod listen;
 mod service;
 
-pub(crate) use conversation::{Answer, Conversation, Output, Request, Shared};
+pub(crate) use command::{Command, Hold};
+pub(crate) use conversation::{Answer, ClientEvent, Conversation, Output, Shared};
 pub(crate) use history::{LogFlag, Tunnel, TunnelState};
-pub(crate) use service::{Handle, start};
+pub(crate) use listen::{remove_socket, start};
+pub(crate) use service::Handle;
 
 /// The version of the interface that we speak.
 pub(crate) const VERSION: u32 = 5;

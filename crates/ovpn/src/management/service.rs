@@ -1,40 +1,37 @@
-//! The management interface's socket, and what it may do to the running daemon.
+//! What programs at the management interface may do to the running daemon, and what they hear of it.
 //!
 //! ```text
-//!   listener ─▶ one program at a time ─▶ Conversation ─▶ Request ─▶ Handle: signals, hold, passwords, status
+//!   listener ─▶ one program at a time ─▶ Conversation ─▶ Command ─▶ Handle: signals, hold, passwords, status
 //!   daemon ─▶ Handle::state, log lines, notices ─▶ the program, where it subscribed
 //! ```
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ovpn_config::Config;
-use ovpn_config::model::{ManagementAddress, Role};
 use ovpn_control::Credentials;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::conversation::MAX_LINE;
-use super::{Answer, Conversation, DaemonMode, LogFlag, Output, Request, Shared, Tunnel, TunnelState};
-use crate::outcome::Fatal;
+use super::{Answer, ClientEvent, Command, Conversation, Hold, LogFlag, Output, Shared, Tunnel, TunnelState};
+use crate::environment::Environment;
+use crate::logging;
 use crate::signal::{Kind, Signal};
-use crate::{logging, version};
 
 /// The daemon's end of the interface. Cheap to copy.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 type StatusText = Box<dyn Fn(u32) -> Vec<String> + Send + Sync>;
 type Totals = Box<dyn Fn() -> (u64, u64, u64) + Send + Sync>;
-type Kill = Box<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
+type ClientCounts = Box<dyn Fn() -> Vec<(u64, u64, u64)> + Send + Sync>;
+type Commands = Box<dyn Fn(&Command) -> Option<Answer> + Send + Sync>;
 
-struct Inner {
-    shared: Mutex<Shared>,
+pub(super) struct Inner {
+    pub(super) shared: Mutex<Shared>,
     news: broadcast::Sender<News>,
     signals: mpsc::UnboundedSender<Signal>,
     released: Notify,
@@ -42,8 +39,24 @@ struct Inner {
     entered_changed: Notify,
     status: Mutex<Option<StatusText>>,
     totals: Mutex<Option<Totals>>,
-    kill: Mutex<Option<Kill>>,
-    query_passwords: bool,
+    client_counts: Mutex<Option<ClientCounts>>,
+    commands: Mutex<Option<Commands>>,
+    habits: Habits,
+}
+
+/// What the configuration says about programs that come and go.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Habits {
+    /// `management-query-passwords`.
+    pub(super) query_passwords: bool,
+    /// `management-signal`: a program that leaves is SIGUSR1.
+    pub(super) signal: bool,
+    /// `management-forget-disconnect`: a program that leaves takes its passwords along.
+    pub(super) forget: bool,
+    /// `management-up-down`.
+    pub(super) up_down: bool,
+    /// `management-client-auth`.
+    pub(super) client_auth: bool,
 }
 
 /// What a program has typed in for the question that waits.
@@ -60,9 +73,10 @@ enum News {
     Log(String),
     Echo(String),
     Notice(String),
+    Client(Arc<ClientEvent>),
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -70,87 +84,28 @@ fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Opens the interface as configured; `None` where there is none. `signals` takes what programs throw.
-///
-/// # Errors
-/// When the address or the password file cannot be used.
-pub(crate) async fn start(
-    config: &Config,
-    signals: mpsc::UnboundedSender<Signal>,
-) -> Result<Option<Handle>, Fatal> {
-    let options = &config.management;
-    let Some(address) = &options.address else { return Ok(None) };
-    let mode = if config.role == Role::Server { DaemonMode::Server } else { DaemonMode::Client };
-    let cache = usize::try_from(options.log_cache).unwrap_or(250);
-    let mut shared = Shared::new(mode, version::title(), std::process::id(), cache);
-    shared.hold = options.hold;
-    shared.password = match &options.password_file {
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| Fatal(format!("--management password file {file}: {error}")))?;
-            Some(text.lines().next().unwrap_or_default().to_owned())
-        }
-        None => None,
-    };
-    let handle = Handle {
-        inner: Arc::new(Inner {
-            shared: Mutex::new(shared),
-            news: broadcast::channel(1024).0,
-            signals,
-            released: Notify::new(),
-            entered: Mutex::default(),
-            entered_changed: Notify::new(),
-            status: Mutex::new(None),
-            totals: Mutex::new(None),
-            kill: Mutex::new(None),
-            query_passwords: options.query_passwords,
-        }),
-    };
-    handle.follow_log();
-    let fatal = |error: io::Error| Fatal(format!("MANAGEMENT: cannot use {address:?}: {error}"));
-    match (address, options.client) {
-        (ManagementAddress::Tcp(host, port), false) => {
-            let listener = TcpListener::bind((host.as_str(), *port)).await.map_err(fatal)?;
-            tracing::info!("MANAGEMENT: TCP Socket listening on {host}:{port}");
-            let handle = handle.clone();
-            tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    handle.converse(stream).await;
-                }
-            });
-        }
-        (ManagementAddress::Unix(path), false) => {
-            // A socket that a former process left behind is in the way.
-            let _ = std::fs::remove_file(path);
-            let listener = UnixListener::bind(path).map_err(fatal)?;
-            tracing::info!("MANAGEMENT: unix domain socket listening on {path}");
-            let handle = handle.clone();
-            tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    handle.converse(stream).await;
-                }
-            });
-        }
-        (ManagementAddress::Tcp(host, port), true) => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(fatal)?;
-            let handle = handle.clone();
-            tokio::spawn(async move { handle.called(stream).await });
-        }
-        (ManagementAddress::Unix(path), true) => {
-            let stream = UnixStream::connect(path).await.map_err(fatal)?;
-            let handle = handle.clone();
-            tokio::spawn(async move { handle.called(stream).await });
-        }
-        (ManagementAddress::Tunnel(_), _) => {
-            return Err(Fatal(
-                "management on the tunnel's own address is not supported: name an address".to_owned(),
-            ));
-        }
-    }
-    Ok(Some(handle))
-}
-
 impl Handle {
+    /// An interface without a socket yet. `signals` takes what programs throw.
+    pub(super) fn new(shared: Shared, habits: Habits, signals: mpsc::UnboundedSender<Signal>) -> Self {
+        let handle = Self {
+            inner: Arc::new(Inner {
+                shared: Mutex::new(shared),
+                news: broadcast::channel(1024).0,
+                signals,
+                released: Notify::new(),
+                entered: Mutex::default(),
+                entered_changed: Notify::new(),
+                status: Mutex::new(None),
+                totals: Mutex::new(None),
+                client_counts: Mutex::new(None),
+                commands: Mutex::new(None),
+                habits,
+            }),
+        };
+        handle.follow_log();
+        handle
+    }
+
     /// Lines of the log go to programs that want them.
     fn follow_log(&self) {
         let inner = Arc::downgrade(&self.inner);
@@ -177,15 +132,19 @@ impl Handle {
         tunnel: (Option<Ipv4Addr>, Option<Ipv6Addr>),
         remote: Option<SocketAddr>,
     ) {
-        let tunnel = Tunnel {
-            time: unix_now(),
-            state,
-            detail: detail.to_owned(),
-            tunnel_v4: tunnel.0,
-            remote,
-            local: None,
-            tunnel_v6: tunnel.1,
-        };
+        self.tell(state, detail, tunnel, (remote, None));
+    }
+
+    /// As [`state`](Self::state), with the ends of the outside: remote and local.
+    pub(crate) fn tell(
+        &self,
+        state: TunnelState,
+        detail: &str,
+        (tunnel_v4, tunnel_v6): (Option<Ipv4Addr>, Option<Ipv6Addr>),
+        (remote, local): (Option<SocketAddr>, Option<SocketAddr>),
+    ) {
+        let detail = detail.to_owned();
+        let tunnel = Tunnel { time: unix_now(), state, detail, tunnel_v4, remote, local, tunnel_v6 };
         let line = lock(&self.inner.shared).state(&tunnel);
         let _ = self.inner.news.send(News::State(line));
     }
@@ -203,7 +162,29 @@ impl Handle {
 
     /// Whether passwords are asked here (`management-query-passwords`).
     pub(crate) fn asks_passwords(&self) -> bool {
-        self.inner.query_passwords
+        self.inner.habits.query_passwords
+    }
+
+    /// Whether programs decide about clients (`management-client-auth`).
+    pub(crate) fn judges_clients(&self) -> bool {
+        self.inner.habits.client_auth
+    }
+
+    /// Something happened to a client of the server; `head` is for example `CONNECT,0,1`.
+    pub(crate) fn client_event(&self, head: String, variables: Option<Vec<(String, String)>>) {
+        let _ = self.inner.news.send(News::Client(Arc::new(ClientEvent { head, variables })));
+    }
+
+    /// `management-up-down`: the tunnel went up or down.
+    pub(crate) fn up_down(&self, what: &str, environment: &Environment) {
+        if !self.inner.habits.up_down {
+            return;
+        }
+        let mut lines = vec![format!(">UPDOWN:{what}")];
+        lines.extend(environment.iter().map(|(name, value)| format!(">UPDOWN:ENV,{name}={value}")));
+        lines.push(">UPDOWN:ENV,END".to_owned());
+        // One item, so that nothing comes in between.
+        self.notice(lines.join("\r\n"));
     }
 
     /// Whether attempts wait for a release now.
@@ -276,20 +257,39 @@ impl Handle {
         *lock(&self.inner.totals) = Some(Box::new(totals));
     }
 
-    /// What `kill` does.
-    pub(crate) fn set_kill(&self, kill: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static) {
-        *lock(&self.inner.kill) = Some(Box::new(kill));
+    /// `>BYTECOUNT_CLI:` of each client: its number, bytes in, bytes out.
+    pub(crate) fn set_client_counts(
+        &self,
+        counts: impl Fn() -> Vec<(u64, u64, u64)> + Send + Sync + 'static,
+    ) {
+        *lock(&self.inner.client_counts) = Some(Box::new(counts));
+    }
+
+    /// What a mode does with commands that only it can follow; `None` for those it does not know.
+    pub(crate) fn set_commands(&self, commands: impl Fn(&Command) -> Option<Answer> + Send + Sync + 'static) {
+        *lock(&self.inner.commands) = Some(Box::new(commands));
     }
 
     /// `management-client`: losing the program ends the daemon.
-    async fn called(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        self.converse(stream).await;
+    pub(super) async fn called(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        self.serve(stream).await;
         let _ = self.inner.signals.send(Signal::soft(Kind::Term, "management-exit"));
+    }
+
+    /// Serves one program, and does what is configured once it has gone.
+    pub(super) async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        self.converse(stream).await;
+        tracing::info!("MANAGEMENT: Client disconnected");
+        if self.inner.habits.forget {
+            *lock(&self.inner.entered) = Entered::default();
+        }
+        if self.inner.habits.signal {
+            let _ = self.inner.signals.send(Signal::soft(Kind::Usr1, "management-disconnect"));
+        }
     }
 
     /// Talks with one program until it goes.
     async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        tracing::info!("MANAGEMENT: Client connected");
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut news = self.inner.news.subscribe();
         let (mut conversation, greeting) = Conversation::open(&lock(&self.inner.shared));
@@ -298,13 +298,18 @@ impl Handle {
         }
         let mut input = Vec::new();
         let mut chunk = [0; 1024];
+        let mut bytecount = 0;
+        let mut next_count = tokio::time::Instant::now();
         loop {
-            let bytecount = conversation.bytecount;
+            if bytecount != conversation.bytecount {
+                bytecount = conversation.bytecount;
+                next_count = tokio::time::Instant::now() + Duration::from_secs(bytecount.into());
+            }
             let counting = async {
                 if bytecount == 0 {
                     std::future::pending::<()>().await;
                 }
-                tokio::time::sleep(Duration::from_secs(bytecount.into())).await;
+                tokio::time::sleep_until(next_count).await;
             };
             tokio::select! {
                 read = reader.read(&mut chunk) => {
@@ -327,33 +332,40 @@ impl Handle {
                     }
                 }
                 item = news.recv() => {
-                    let output = match item {
-                        Ok(News::State(line)) => conversation.state(&line),
-                        Ok(News::Log(line)) => conversation.log(&line),
-                        Ok(News::Echo(line)) => conversation.echo(&line),
-                        Ok(News::Notice(line)) => conversation.notice(&line),
+                    let output: Vec<Output> = match item {
+                        Ok(News::State(line)) => conversation.state(&line).into_iter().collect(),
+                        Ok(News::Log(line)) => conversation.log(&line).into_iter().collect(),
+                        Ok(News::Echo(line)) => conversation.echo(&line).into_iter().collect(),
+                        Ok(News::Notice(line)) => conversation.notice(&line).into_iter().collect(),
+                        Ok(News::Client(event)) => conversation.client(&event),
                         // A program that reads too slowly misses lines.
-                        Err(broadcast::error::RecvError::Lagged(_)) => None,
+                        Err(broadcast::error::RecvError::Lagged(_)) => Vec::new(),
                         Err(broadcast::error::RecvError::Closed) => break,
                     };
-                    if let Some(output) = output && !self.put(&mut writer, &conversation, vec![output]).await {
+                    if !output.is_empty() && !self.put(&mut writer, &conversation, output).await {
                         return;
                     }
                 }
                 () = counting => {
-                    let totals = lock(&self.inner.totals).as_ref().map(|totals| totals());
-                    if let Some((_, received, sent)) = totals {
-                        let line = format!(">BYTECOUNT:{received},{sent}");
-                        if let Some(output) = conversation.notice(&line)
-                            && !self.put(&mut writer, &conversation, vec![output]).await
-                        {
-                            return;
-                        }
+                    next_count = tokio::time::Instant::now() + Duration::from_secs(conversation.bytecount.into());
+                    let lines = self.byte_counts().into_iter();
+                    let output = lines.filter_map(|line| conversation.notice(&line)).collect();
+                    if !self.put(&mut writer, &conversation, output).await {
+                        return;
                     }
                 }
             }
         }
-        tracing::info!("MANAGEMENT: Client disconnected");
+    }
+
+    /// The lines of `bytecount`.
+    fn byte_counts(&self) -> Vec<String> {
+        if let Some(counts) = lock(&self.inner.client_counts).as_ref() {
+            let line = |(client, received, sent)| format!(">BYTECOUNT_CLI:{client},{received},{sent}");
+            return counts().into_iter().map(line).collect();
+        }
+        let totals = lock(&self.inner.totals).as_ref().map(|totals| totals());
+        totals.map(|(_, received, sent)| format!(">BYTECOUNT:{received},{sent}")).into_iter().collect()
     }
 
     /// Writes output and does what is asked; false once the program is gone.
@@ -383,10 +395,14 @@ impl Handle {
         writer.flush().await.is_ok()
     }
 
-    fn answer(&self, request: Request) -> Answer {
+    fn answer(&self, command: Command) -> Answer {
         let success = |text: &str| Answer::Success(text.to_owned());
-        match request {
-            Request::Signal(name) => {
+        let own = lock(&self.inner.commands).as_ref().and_then(|commands| commands(&command));
+        if let Some(answer) = own {
+            return answer;
+        }
+        match command {
+            Command::Signal(name) => {
                 let kind = match name.as_str() {
                     "SIGHUP" => Kind::Hup,
                     "SIGTERM" => Kind::Term,
@@ -394,25 +410,30 @@ impl Handle {
                     "SIGUSR2" => Kind::Usr2,
                     _ => return Answer::Error(format!("signal '{name}' is not a known signal type")),
                 };
+                let held =
+                    lock(&self.inner.shared).pending.as_ref().is_some_and(|line| line.starts_with(">HOLD"));
+                if held && matches!(kind, Kind::Hup | Kind::Usr1) {
+                    return Answer::Error(format!("signal '{name}' is currently ignored"));
+                }
                 let _ = self.inner.signals.send(Signal::hard(kind));
                 Answer::Success(format!("signal {name} thrown"))
             }
-            Request::HoldRelease => {
+            Command::Hold(Some(Hold::Release)) => {
                 // Kept for the next hold if none waits now.
                 self.inner.released.notify_one();
                 success("hold release succeeded")
             }
-            Request::Username { kind, value } => {
+            Command::Username { kind, value } => {
                 self.enter(&kind, "username", |entered| entered.username = Some(value))
             }
-            Request::Password { kind, value } => {
+            Command::Password { kind, value } => {
                 self.enter(&kind, "password", |entered| entered.password = Some(value))
             }
-            Request::ForgetPasswords => {
+            Command::ForgetPasswords => {
                 *lock(&self.inner.entered) = Entered::default();
                 success("Passwords were forgotten")
             }
-            Request::Status(version) => match lock(&self.inner.status).as_ref() {
+            Command::Status(version) => match lock(&self.inner.status).as_ref() {
                 Some(text) => {
                     // The text has its own END.
                     let mut lines = text(version);
@@ -423,37 +444,30 @@ impl Handle {
                 }
                 None => Answer::Lines(Vec::new()),
             },
-            Request::Verb(None) => Answer::Success(format!("verb={}", logging::verb())),
-            Request::Verb(Some(verb)) => match u8::try_from(verb) {
+            Command::Verb(None) => Answer::Success(format!("verb={}", logging::verb())),
+            Command::Verb(Some(verb)) => match u8::try_from(verb) {
                 Ok(verb) if verb <= 11 => {
                     logging::set_verb(verb);
                     success("verb level changed")
                 }
                 _ => Answer::Error("verb level is out of range".to_owned()),
             },
-            Request::Mute(Some(lines)) => {
+            Command::Mute(Some(lines)) => {
                 logging::set_mute(lines);
                 success("mute level changed")
             }
-            Request::Mute(None) => Answer::Success(format!("mute={}", logging::mute())),
-            Request::LoadStats => {
+            Command::Mute(None) => Answer::Success(format!("mute={}", logging::mute())),
+            Command::LoadStats => {
                 let (clients, received, sent) =
                     lock(&self.inner.totals).as_ref().map(|totals| totals()).unwrap_or_default();
                 Answer::Success(format!("nclients={clients},bytesin={received},bytesout={sent}"))
             }
-            Request::NClients => {
+            Command::NClients => {
                 let clients = lock(&self.inner.totals).as_ref().map_or(0, |totals| totals().0);
                 Answer::Success(format!("nclients={clients}"))
             }
-            Request::Kill(whom) => match lock(&self.inner.kill).as_ref().map(|kill| kill(&whom)) {
-                Some(Ok(text)) => Answer::Success(text),
-                Some(Err(text)) => Answer::Error(text),
-                None => {
-                    Answer::Error("The 'kill' command is not supported by the current daemon mode".to_owned())
-                }
-            },
             other => {
-                tracing::debug!("management request not supported: {other:?}");
+                tracing::debug!("management command not supported: {other:?}");
                 Answer::Error("this command is not supported by the current daemon mode".to_owned())
             }
         }

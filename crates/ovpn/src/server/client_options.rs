@@ -24,6 +24,10 @@ pub(crate) fn exclusive_file(directory: &str, common_name: &str) -> Option<PathB
 /// The options of an earlier source overridden by those of a later one.
 pub(crate) fn merge(earlier: ClientOptions, later: ClientOptions) -> ClientOptions {
     let mut merged = earlier;
+    merged.timers = match merged.timers {
+        Some(earlier) => Some(timers(&earlier, &later)),
+        None => later.timers.clone(),
+    };
     if later.push_reset {
         // Forgets what was to be pushed so far, here too.
         merged.push_reset = true;
@@ -39,10 +43,7 @@ pub(crate) fn merge(earlier: ClientOptions, later: ClientOptions) -> ClientOptio
     merged.iroutes_ipv6.extend(later.iroutes_ipv6);
     merged.ifconfig_push = later.ifconfig_push.or(merged.ifconfig_push);
     merged.ifconfig_ipv6_push = later.ifconfig_ipv6_push.or(merged.ifconfig_ipv6_push);
-    merged.timers = match (merged.timers, later.timers) {
-        (Some(earlier), Some(later)) => Some(timers(&earlier, Some(&later))),
-        (earlier, later) => later.or(earlier),
-    };
+    merged.timers_given.extend(later.timers_given);
     merged.data_ciphers = later.data_ciphers.or(merged.data_ciphers);
     merged.cipher_fallback = later.cipher_fallback.or(merged.cipher_fallback);
     merged.max_routes = later.max_routes.or(merged.max_routes);
@@ -51,17 +52,25 @@ pub(crate) fn merge(earlier: ClientOptions, later: ClientOptions) -> ClientOptio
     merged
 }
 
-/// The timers of a client: those of the server where it has none of its own.
-pub(crate) fn timers(server: &Timers, own: Option<&Timers>) -> Timers {
+/// The timers of a client: those of the server where it has none of its own. One that the client's options turn off
+/// (`ping-restart 0`) is its own, too.
+pub(crate) fn timers(server: &Timers, options: &ClientOptions) -> Timers {
     let mut timers = server.clone();
-    let Some(own) = own else { return timers };
-    timers.ping = own.ping.or(timers.ping);
+    let Some(own) = &options.timers else { return timers };
+    let given = |name| options.timers_given.contains(name);
+    if given("ping") {
+        timers.ping = own.ping;
+    }
     // Restart and exit exclude each other.
-    if own.ping_restart.is_some() || own.ping_exit.is_some() {
+    if given("ping-restart") || given("ping-exit") {
         (timers.ping_restart, timers.ping_exit) = (own.ping_restart, own.ping_exit);
     }
-    timers.inactive = own.inactive.or(timers.inactive);
-    timers.session_timeout = own.session_timeout.or(timers.session_timeout);
+    if given("inactive") {
+        timers.inactive = own.inactive;
+    }
+    if given("session-timeout") {
+        timers.session_timeout = own.session_timeout;
+    }
     timers
 }
 
@@ -110,14 +119,23 @@ mod tests {
     fn a_client_has_the_servers_timers_but_for_its_own() {
         let seconds = |n| Some(std::time::Duration::from_secs(n));
         let server = Timers { ping: seconds(10), ping_restart: seconds(120), ..Timers::default() };
-        let own = Timers { session_timeout: seconds(60), ping: seconds(5), ..Timers::default() };
-        let both = timers(&server, Some(&own));
+        let options = |text: &str| {
+            let (options, diagnostics, _) =
+                ovpn_config::load_client_options("ccd", text.as_bytes(), &ovpn_config::NoFiles);
+            assert!(diagnostics.is_empty(), "{diagnostics:?}");
+            options
+        };
+        let both = timers(&server, &options("session-timeout 60\nping 5\n"));
         assert_eq!(
             (both.ping, both.ping_restart, both.session_timeout),
             (seconds(5), seconds(120), seconds(60))
         );
-        let own = Timers { ping_exit: seconds(30), ..Timers::default() };
-        let both = timers(&server, Some(&own));
+        let both = timers(&server, &options("ping-exit 30\n"));
         assert_eq!((both.ping_restart, both.ping_exit), (None, seconds(30)));
+        let both = timers(&server, &options("ping-restart 0\n"));
+        assert_eq!((both.ping, both.ping_restart, both.ping_exit), (seconds(10), None, None));
+        let merged = merge(options("ping-restart 30\nping 7\n"), options("ping-restart 0\n"));
+        let both = timers(&server, &merged);
+        assert_eq!((both.ping, both.ping_restart), (seconds(7), None));
     }
 }

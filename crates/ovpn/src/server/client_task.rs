@@ -8,12 +8,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use ovpn_config::model::Timers;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ovpn_config::model::{ClientOptions, Timers};
 use ovpn_control::{
-    Accepted, AuthCause, AuthId, AuthRequest, Cipher, Event, Negotiated, Now, PendingAuth, Push, Reject,
-    Session, SystemRandom,
+    Accepted, AuthCause, AuthId, AuthRequest, Cipher, Event, Negotiated, Now, PeerChain, PendingAuth, Push,
+    Reject, Session, SystemRandom,
 };
 use ovpn_crypto::auth_token::TokenSeries;
 use ovpn_dco::{self as dco, DelReason, PeerConfig, PeerId, PeerStats, TransportId, VpnAddrs};
@@ -25,16 +28,19 @@ use tracing::Instrument as _;
 use super::client_environment as variables;
 use super::client_options::timers;
 use super::connect_task::{Configured, ConnectTask};
+use super::interface;
 use super::login::{Candidate, Identity};
 use super::login_task::{Decision, LoginTask};
+use super::names;
 use super::password_script::{PasswordCheck, Pending};
 use super::pool::Addresses;
-use super::registry::{Mail, Order};
+use super::registry::{ControlTraffic, Mail, Order};
 use super::routing_table::ClientId;
 use super::shared::{Shared, local_time, unix_now};
 use crate::data_plane::{framing, key_config, outside, peer_update, slot};
 use crate::environment::Environment;
 use crate::key_budget::KeyBudget;
+use crate::management::Handle;
 use crate::port::Port;
 use crate::sockets;
 use crate::status::board;
@@ -87,6 +93,16 @@ pub(crate) struct ClientTask {
     check: Option<Arc<PasswordCheck>>,
     /// The last login that was asked for, and why.
     asked: Option<(AuthId, AuthCause)>,
+    /// How many logins were asked for.
+    logins: u64,
+    /// What the management interface gave it at its login.
+    granted: Option<Box<ClientOptions>>,
+    /// The certificates of its last login.
+    chain: Option<PeerChain>,
+    /// Programs at the management interface have heard of it.
+    announced: bool,
+    /// What its control channel moves.
+    control: Arc<ControlTraffic>,
     configured: Option<Box<Configured>>,
     in_data_plane: bool,
     started: Instant,
@@ -133,6 +149,8 @@ impl ClientTask {
         variables::set_remote(&mut environment, base.remote, false);
         let budget = KeyBudget::new(&base.shared.config.timers, Instant::now());
         let (pending_sender, pending) = mpsc::unbounded_channel();
+        let control = base.shared.registry().client(base.id).map(|client| Arc::clone(&client.control));
+        let control = control.unwrap_or_default();
         Self {
             environment,
             base,
@@ -145,6 +163,11 @@ impl ClientTask {
             series: None,
             check: None,
             asked: None,
+            logins: 0,
+            granted: None,
+            chain: None,
+            announced: false,
+            control,
             configured: None,
             in_data_plane: false,
             started: Instant::now(),
@@ -216,12 +239,14 @@ impl ClientTask {
     }
 
     fn on_packet(&mut self, packet: &[u8]) {
+        self.control.received.fetch_add(packet.len() as u64, Ordering::Relaxed);
         // A dropped packet is logged by the session, with its reason.
         let _ = self.session.handle_packet(Now::system(), packet);
     }
 
     fn flush(&mut self) {
         while let Some(packet) = self.session.poll_transmit() {
+            self.control.sent.fetch_add(packet.len() as u64, Ordering::Relaxed);
             if let Err(error) = self.base.port.send(&packet, self.base.remote, self.base.local) {
                 tracing::debug!("write: {error}");
             }
@@ -288,8 +313,42 @@ impl ClientTask {
                 self.leave = Some((Instant::now() + LINGER, "the server restarts"));
                 None
             }
+            Order::Leave(message) => {
+                self.session.send_message(Now::system(), &message);
+                self.leave = Some((Instant::now() + LINGER, "told to go by the management interface"));
+                None
+            }
+            Order::Update(options) => {
+                match self.session.send_push_update(Now::system(), &options) {
+                    Ok(true) => {
+                        tracing::info!("SENT CONTROL [{}]: 'PUSH_UPDATE,{}'", self.name(), options.join(","))
+                    }
+                    Ok(false) => tracing::info!("PUSH_UPDATE not sent: the client does not know it"),
+                    Err(failure) => tracing::warn!("PUSH_UPDATE not sent: {failure}"),
+                }
+                None
+            }
+            Order::CheckCertificate => {
+                self.check_certificate();
+                None
+            }
             Order::Plane(event) => self.on_plane(event),
         }
+    }
+
+    /// The revocation lists have changed: a client that they name now is cut at once, and told to stay away.
+    fn check_certificate(&mut self) {
+        let Some(chain) = &self.chain else { return };
+        let shared = &self.base.shared;
+        let now = u64::try_from(unix_now()).unwrap_or_default();
+        let Some(why) = shared.tls.revoked_since(chain, now) else { return };
+        if self.leave.is_some() {
+            return;
+        }
+        tracing::info!("the client is cut off: {why}");
+        self.session.send_message(Now::system(), "HALT,your certificate has been revoked");
+        self.leave_data_plane();
+        self.leave = Some((Instant::now() + LINGER, "certificate revoked"));
     }
 
     fn on_plane(&mut self, event: dco::Event) -> Option<String> {
@@ -387,13 +446,15 @@ impl ClientTask {
 
     fn on_auth_request(&mut self, request: Box<AuthRequest>) {
         self.asked = Some((request.id, request.cause));
+        self.logins += 1;
         let shared = &self.base.shared;
         let chain = request.chain.as_ref();
         let mut environment = self.environment.clone();
         environment.set_peer_info(&request.peer_info.to_string());
         if let Some(chain) = chain {
             variables::set_chain(&mut environment, chain);
-            environment.set("common_name", chain.common_name());
+            let fields = &shared.config.tls.x509_username_fields;
+            environment.set("common_name", names::of_certificate(chain, fields).unwrap_or_default());
         }
         if shared.config.auth.verify.is_some() && self.check.is_none() {
             match PasswordCheck::new(shared.config.server.tmp_dir.as_deref()) {
@@ -405,8 +466,13 @@ impl ClientTask {
             self.environment = environment.clone();
         }
         let reconnects = request.cause == AuthCause::Reconnect;
+        self.chain = request.chain.clone();
+        self.announced |= shared.management.as_ref().is_some_and(Handle::judges_clients);
         let task = LoginTask {
             shared: Arc::clone(shared),
+            client: self.base.id,
+            key: self.logins,
+            established: self.configured.is_some() && !reconnects,
             request,
             locked: self.identity.clone(),
             // A client that starts anew may log in anew.
@@ -424,7 +490,8 @@ impl ClientTask {
         // The files of a login serve it alone.
         self.check = None;
         match decision {
-            Decision::Accept(id, candidate) => {
+            Decision::Accept(id, candidate, granted) => {
+                self.granted = granted.or(self.granted.take());
                 let Candidate { identity, token } = candidate;
                 let cause = self.asked.filter(|(asked, _)| *asked == id).map(|(_, cause)| cause);
                 let first = self.identity.is_none();
@@ -498,6 +565,7 @@ impl ClientTask {
             id: self.base.id,
             common_name: self.identity.as_ref().map(|who| who.common_name.clone()).unwrap_or_default(),
             tag: self.tag(),
+            granted: self.granted.as_deref().cloned(),
             environment: self.environment.clone(),
         };
         let span = self.span.clone();
@@ -511,7 +579,32 @@ impl ClientTask {
             return None;
         };
         self.environment = configured.environment.clone();
-        self.push(configured)
+        if let (Some(name), Some(identity)) = (&configured.options.override_username, &mut self.identity) {
+            // From here on it is the one; with `auth-gen-token` the client itself uses it from its next login on.
+            tracing::info!("MULTI: override-username: {name}");
+            identity.username = Some(name.clone());
+            self.environment.set("username", name);
+            self.base.shared.registry().note(self.base.id, |facts| facts.username = Some(name.clone()));
+        }
+        let end = self.push(configured);
+        if end.is_none() && self.in_data_plane {
+            self.tell_programs("ESTABLISHED", &[]);
+        }
+        end
+    }
+
+    /// Tells programs at the management interface that something happened to this client.
+    fn tell_programs(&self, what: &str, more: &[(&str, &str)]) {
+        let shared = &self.base.shared;
+        if let Some(management) = shared.management.as_ref().filter(|_| self.announced) {
+            let variables = interface::variables(shared, &self.environment, more);
+            management.client_event(format!("{what},{}", self.base.id), Some(variables));
+        }
+    }
+
+    /// The common name, or nothing.
+    fn name(&self) -> &str {
+        self.identity.as_ref().map_or("", |identity| &identity.common_name)
     }
 
     /// Sends the push reply and puts the client into the data plane.
@@ -519,6 +612,9 @@ impl ClientTask {
         let shared = Arc::clone(&self.base.shared);
         let mut options = configured.push.clone();
         if let (Some(tokens), Some(series)) = (&shared.tokens, &self.series) {
+            if configured.options.override_username.is_some() {
+                options.push(format!("auth-token-user {}", BASE64.encode(self.username())));
+            }
             options.push(format!("auth-token {}", tokens.issue(series, self.username(), unix_now())));
         }
         let ciphers = configured.options.data_ciphers.as_ref();
@@ -528,8 +624,7 @@ impl ClientTask {
             tun_mtu: shared.config.device.mtu,
             data_ciphers: ciphers.map(|list| list.iter().filter_map(|c| known_cipher(c.name())).collect()),
         };
-        let announced = self.configured.replace(configured);
-        debug_assert!(announced.is_none());
+        self.configured = Some(configured);
         let negotiated = match self.session.send_push_reply(Now::system(), &push) {
             Ok(negotiated) => negotiated,
             Err(failure) => {
@@ -549,9 +644,11 @@ impl ClientTask {
         let (config, plane) = (&shared.config, &shared.data_plane);
         let configured = self.configured.as_ref()?;
         let assignment = &configured.assignment;
-        let timers = timers(&config.timers, configured.options.timers.as_ref());
+        let timers = timers(&config.timers, &configured.options);
         let addresses = Addresses { v4: assignment.v4, v6: assignment.v6 };
+        let takes_updates = self.session.takes_push_updates();
         shared.registry().note(self.base.id, |facts| {
+            facts.takes_updates = takes_updates;
             facts.cipher = Some(negotiated.cipher.name().to_owned());
             facts.addresses = Some(addresses);
         });
@@ -623,11 +720,19 @@ impl ClientTask {
 
     fn on_challenge_response(&mut self, response: String) {
         let config = &self.base.shared.config;
+        let Some((id, _)) = self.asked else { return };
+        if let Some(management) = self.base.shared.management.as_ref().filter(|_| self.announced) {
+            let variables = interface::variables(&self.base.shared, &self.environment, &[]);
+            let head = format!("CR_RESPONSE,{},{},{response}", self.base.id, self.logins);
+            management.client_event(head, Some(variables));
+            if config.auth.crresponse.is_none() {
+                return;
+            }
+        }
         let (Some(command), Some(check)) = (config.auth.crresponse.clone(), self.check.clone()) else {
             tracing::info!("a challenge response, and no client-crresponse to hand it to");
             return;
         };
-        let Some((id, _)) = self.asked else { return };
         let shared = Arc::clone(&self.base.shared);
         let environment = self.environment.clone();
         let span = self.span.clone();
@@ -676,7 +781,10 @@ impl ClientTask {
         let networks = shared.registry().remove(self.base.id);
         let PeerStats { link, .. } = self.counted;
         let seconds = self.started.elapsed().as_secs();
-        variables::set_totals(&mut self.environment, link.rx_bytes, link.tx_bytes, seconds);
+        let received = link.rx_bytes + self.control.received.load(Ordering::Relaxed);
+        let sent = link.tx_bytes + self.control.sent.load(Ordering::Relaxed);
+        variables::set_totals(&mut self.environment, received, sent, seconds);
+        self.tell_programs("DISCONNECT", &[]);
         let completed = self.configured.is_some();
         if !completed {
             board().handshake_failed();

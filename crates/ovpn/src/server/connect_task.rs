@@ -40,6 +40,8 @@ pub(crate) struct ConnectTask {
     pub(crate) common_name: String,
     /// `CN/ip:port`, for the log.
     pub(crate) tag: String,
+    /// What the management interface gave it.
+    pub(crate) granted: Option<ClientOptions>,
     /// Its variables.
     pub(crate) environment: Environment,
 }
@@ -70,6 +72,16 @@ impl ConnectTask {
             client_environment::set_addresses(&mut self.environment, &assignment);
             if options.disable {
                 tracing::warn!("MULTI: client-connect disabled the client");
+                self.disconnect().await;
+                return None;
+            }
+        }
+        if let Some(granted) = self.granted.take() {
+            options = merge(options, granted);
+            assignment = addresses::assign(pool, &options, shared.server_side);
+            client_environment::set_addresses(&mut self.environment, &assignment);
+            if options.disable {
+                tracing::warn!("MULTI: client has been rejected due to 'disable' directive");
                 self.disconnect().await;
                 return None;
             }
@@ -126,12 +138,12 @@ impl ConnectTask {
     async fn learn(&self, options: &ClientOptions, assignment: &mut Assignment) -> Vec<IpNet> {
         let limit = options.max_routes.unwrap_or(self.shared.config.server.max_routes_per_client);
         if let Some(v4) = assignment.v4
-            && !self.learn_one(IpNet::from(std::net::IpAddr::V4(v4)), limit).await
+            && !self.learn_one(IpNet::from(std::net::IpAddr::V4(v4)), limit, true).await
         {
             assignment.v4 = None;
         }
         if let Some(v6) = assignment.v6
-            && !self.learn_one(IpNet::from(std::net::IpAddr::V6(v6)), limit).await
+            && !self.learn_one(IpNet::from(std::net::IpAddr::V6(v6)), limit, true).await
         {
             assignment.v6 = None;
         }
@@ -139,7 +151,7 @@ impl ConnectTask {
         let v4 = options.iroutes.iter().copied().map(IpNet::V4);
         let v6 = options.iroutes_ipv6.iter().copied().map(IpNet::V6);
         for net in v4.chain(v6).collect::<Vec<_>>() {
-            if self.learn_one(net, limit).await {
+            if self.learn_one(net, limit, false).await {
                 tracing::info!("MULTI: internal route {} -> {}", show(net), self.tag);
                 iroutes.push(net);
             }
@@ -147,7 +159,7 @@ impl ConnectTask {
         iroutes
     }
 
-    async fn learn_one(&self, net: IpNet, limit: u32) -> bool {
+    async fn learn_one(&self, net: IpNet, limit: u32, primary: bool) -> bool {
         let known = self.shared.registry().networks.rows().any(|(row, _)| row == net);
         if let Some(command) = &self.shared.config.server.learn_address {
             let runner = self.shared.runner();
@@ -163,9 +175,21 @@ impl ConnectTask {
             }
             Claim::New | Claim::Held | Claim::TakenFrom(_) => {
                 tracing::info!("MULTI: Learn: {} -> {}", show(net), self.tag);
+                self.tell_programs(net, primary);
                 true
             }
         }
+    }
+
+    /// `>CLIENT:ADDRESS`.
+    fn tell_programs(&self, net: IpNet, primary: bool) {
+        let judge = self.shared.management.as_ref().filter(|management| management.judges_clients());
+        let Some(management) = judge else { return };
+        let shown = match net {
+            IpNet::V4(net) if net.prefix_len() < 32 => format!("{}/{}", net.addr(), net.netmask()),
+            other => show(other),
+        };
+        management.client_event(format!("ADDRESS,{},{shown},{}", self.id, u8::from(primary)), None);
     }
 
     /// `client-disconnect` after a `client-connect` whose client was refused after all.

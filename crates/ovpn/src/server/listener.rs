@@ -1,6 +1,7 @@
 //! Sockets that clients arrive at: UDP ports and TCP listeners.
 
 use std::collections::HashMap;
+use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,9 @@ use crate::sockets;
 /// Room for one control packet; stock sends at most 2048 bytes.
 const MAX_PACKET: usize = 4096;
 
+/// How long an address may be in use when we want it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// A bound socket, not yet served.
 pub(crate) enum Listener {
     /// A UDP socket, in the data plane.
@@ -37,7 +41,22 @@ pub(crate) enum Listener {
 pub(crate) async fn bind(shared: &Shared, local: &Local) -> Result<Listener, Fatal> {
     let config = &shared.config;
     let tcp = local.protocol.is_tcp();
-    let (socket, address) = open(config, local, tcp).await?;
+    let start = Instant::now();
+    let (socket, address) = loop {
+        match open(config, local, tcp).await? {
+            Ok(opened) => break opened,
+            // After a restart the data plane may be about to let go of the former socket.
+            Err((_, error)) if error.kind() == ErrorKind::AddrInUse && start.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err((address, error)) => {
+                return Err(Fatal(format!(
+                    "TCP/UDP: Socket bind failed on local address {}: {error}",
+                    sockets::shown(address)
+                )));
+            }
+        }
+    };
     let word = match (tcp, address.is_ipv4()) {
         (false, true) => "UDPv4",
         (false, false) => "UDPv6",
@@ -69,7 +88,11 @@ enum Opened {
 }
 
 /// Without a host and a family, one IPv6 socket takes both families; where there is no IPv6, IPv4.
-async fn open(config: &Config, local: &Local, tcp: bool) -> Result<(Opened, SocketAddr), Fatal> {
+async fn open(
+    config: &Config,
+    local: &Local,
+    tcp: bool,
+) -> Result<Result<(Opened, SocketAddr), (SocketAddr, Error)>, Fatal> {
     let v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), local.port);
     let v6 = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), local.port);
     let candidates = match (&local.host, local.family) {
@@ -89,17 +112,11 @@ async fn open(config: &Config, local: &Local, tcp: bool) -> Result<(Opened, Sock
             sockets::udp_listen(address, only_v6, &config.transport).map(Opened::Udp)
         };
         match opened {
-            Ok(opened) => return Ok((opened, address)),
+            Ok(opened) => return Ok(Ok((opened, address))),
             Err(error) => last = Some((address, error)),
         }
     }
-    Err(match last {
-        Some((address, error)) => Fatal(format!(
-            "TCP/UDP: Socket bind failed on local address {}: {error}",
-            sockets::shown(address)
-        )),
-        None => Fatal("no address to listen on".to_owned()),
-    })
+    last.map(Err).ok_or_else(|| Fatal("no address to listen on".to_owned()))
 }
 
 /// Serves a UDP port for ever.

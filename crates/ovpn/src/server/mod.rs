@@ -18,6 +18,8 @@ mod client_scripts;
 mod client_task;
 mod connect_task;
 mod device;
+mod files;
+mod interface;
 mod listener;
 mod login;
 mod login_task;

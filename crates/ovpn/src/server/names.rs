@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ovpn_control::PeerChain;
+
 /// The most characters of a common name.
 const MAX_COMMON_NAME: usize = 64;
 
@@ -15,6 +17,36 @@ pub(crate) fn printable(name: &str) -> String {
 /// A user name that becomes a common name; `None` if it is too long for one.
 pub(crate) fn as_common_name(username: &str) -> Option<String> {
     (username.chars().count() <= MAX_COMMON_NAME).then(|| printable(username))
+}
+
+/// The common name that a certificate gives its owner: the fields of `x509-username-field` (the last of equal ones),
+/// joined by `_`; without any, `CN`.
+///
+/// # Errors
+/// The sentence for the log where a field is missing.
+pub(crate) fn of_certificate(chain: &PeerChain, fields: &[String]) -> Result<String, String> {
+    let Some(leaf) = chain.leaf() else { return Ok(String::new()) };
+    if fields.is_empty() || fields == ["CN"] {
+        return Ok(printable(&leaf.common_name));
+    }
+    let mut names = Vec::with_capacity(fields.len());
+    for field in fields {
+        let value = match field.as_str() {
+            "ext:subjectAltName" => leaf.subject_emails.last().cloned(),
+            "ext:issuerAltName" => leaf.issuer_emails.last().cloned(),
+            "serialNumber" => {
+                let digits: String = leaf.serial.iter().map(|byte| format!("{byte:02X}")).collect();
+                Some(format!("0x{digits}"))
+            }
+            name => {
+                leaf.attributes.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+            }
+        };
+        let short = |value: String| value.chars().take(MAX_COMMON_NAME).collect::<String>();
+        let missing = || format!("VERIFY ERROR: the certificate ({}) has no field {field}", leaf.subject);
+        names.push(short(value.ok_or_else(missing)?));
+    }
+    Ok(printable(&names.join("_")))
 }
 
 /// The file of a name in a directory: path separators in the name become `_`. `None` for names that are no file name

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use ipnet::IpNet;
@@ -33,6 +35,12 @@ pub(crate) enum Order {
     Plane(Event),
     /// End now; the reason goes to the log.
     Close(&'static str),
+    /// Tell the client this (`RESTART`, `HALT,text`), then end.
+    Leave(String),
+    /// Change these options of the client (PUSH_UPDATE).
+    Update(Vec<String>),
+    /// Revocation lists have changed: is the certificate still good?
+    CheckCertificate,
     /// Tell the client to connect anew, then end.
     Restart {
         /// To the next remote.
@@ -59,8 +67,19 @@ pub(crate) struct Facts {
     pub(crate) cipher: Option<String>,
     /// Its addresses.
     pub(crate) addresses: Option<Addresses>,
+    /// It knows PUSH_UPDATE, and has its configuration.
+    pub(crate) takes_updates: bool,
     /// Counts logins: the higher, the later.
     login: u64,
+}
+
+/// Bytes of a client's control channel, both ways; the data plane counts all others.
+#[derive(Debug, Default)]
+pub(crate) struct ControlTraffic {
+    /// From the client.
+    pub(crate) received: AtomicU64,
+    /// To the client.
+    pub(crate) sent: AtomicU64,
 }
 
 /// A client as others see it.
@@ -73,6 +92,10 @@ pub(crate) struct Client {
     /// Where it connects from.
     pub(crate) remote: SocketAddr,
     transport: TransportId,
+    /// It came over TCP.
+    pub(crate) tcp: bool,
+    /// What its control channel moved.
+    pub(crate) control: Arc<ControlTraffic>,
     /// Since when, in unix seconds.
     pub(crate) since: i64,
     /// Who it is.
@@ -156,7 +179,19 @@ impl Registry {
         let (packets, packets_end) = mpsc::channel(WAITING_PACKETS);
         let (orders, orders_end) = mpsc::unbounded_channel();
         let facts = Facts::default();
-        let client = Client { packets, orders, peer, remote, transport, since, facts, lease: None };
+        let control = Arc::default();
+        let client = Client {
+            packets,
+            orders,
+            peer,
+            remote,
+            transport,
+            tcp: !udp,
+            control,
+            since,
+            facts,
+            lease: None,
+        };
         self.clients.insert(id, client);
         self.by_address.insert((transport, canonical(remote)), id);
         self.by_peer.insert(peer, id);

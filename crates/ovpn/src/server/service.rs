@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use ovpn_config::Config;
-use ovpn_config::model::{Ifconfig, StatusFile};
+use ovpn_config::model::{Ifconfig, RemapUsr1};
 use ovpn_control::{
     Endpoint, InitialRate, Link, Random as _, ServerParams, SystemRandom, TlsServer, Wrapping,
 };
@@ -30,6 +30,8 @@ use tokio::time::{Instant, interval_at};
 use super::addresses::ServerSide;
 use super::admission::RateLimit;
 use super::device::Device;
+use super::files::Rewritten;
+use super::interface;
 use super::listener::{self, Listener};
 use super::pool::{AddressPool, Addresses};
 use super::registry::{Order, Registry};
@@ -38,46 +40,183 @@ use super::status::StatusVersion;
 use super::tokens::Tokens;
 use crate::identity::Keyring;
 use crate::management::{Handle, TunnelState};
+use crate::materials::CrlFile;
 use crate::nat::Nat;
 use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
 use crate::signal::{Kind, Signal, Signals};
 use crate::status::{PeerFacts, board};
-use crate::{materials, port, sd_notify, session_params};
+use crate::{materials, port, privileges, sd_notify, session_params};
 
 /// How long clients' last words and scripts are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How often files that may change (revocation lists) are looked at.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often revocation lists are looked at: those that they concern are cut within two seconds.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs the server until a signal ends or reloads it.
 ///
 /// # Errors
 /// What prevents it from serving.
 pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome, Fatal> {
+    let config = &setup.config;
+    let management = setup.management.as_ref();
+    let tell = |state, detail: &str| interface::tell(management, config, state, detail);
+    let mut keys = Keys::read(config)?;
+    let mut files = Files::open(config);
+    tell(TunnelState::Connecting, "");
+    let mut device: Option<Opened> = None;
+    loop {
+        let signal = match hold(management, signals).await {
+            Some(signal) => signal,
+            None => serve(setup, signals, &mut keys, &mut files, &mut device).await?,
+        };
+        tracing::info!("{signal}");
+        let outcome = Outcome::of(&signal);
+        let word = if signal.soft.is_some() { signal.word() } else { signal.kind.name().to_owned() };
+        match &outcome {
+            Some(Outcome::Exit(_)) => tell(TunnelState::Exiting, &word),
+            _ => tell(TunnelState::Reconnecting, &word),
+        }
+        // SIGUSR1 keeps the keys, and the device where `persist-tun` says so.
+        if outcome.is_some() || !config.device.persist {
+            if let Some(Opened { device, nat, .. }) = device.take() {
+                drop(nat);
+                device.close(config, &signal.word()).await;
+            }
+        }
+        if let Some(outcome) = outcome {
+            return Ok(outcome);
+        }
+    }
+}
+
+/// `management-hold`: a signal that came before the release.
+async fn hold(management: Option<&Handle>, signals: &mut Signals) -> Option<Signal> {
+    let hold = management?.hold(Duration::ZERO);
+    tokio::pin!(hold);
+    loop {
+        tokio::select! {
+            () = &mut hold => return None,
+            signal = signals.next() => {
+                if Outcome::of(&signal).is_some() {
+                    return Some(signal);
+                }
+            }
+        }
+    }
+}
+
+/// What is read once, while it may be read.
+struct Keys {
+    tls: TlsServer,
+    revocations: Option<CrlFile>,
+    wrapping: Wrapping,
+    v2: Option<ovpn_control::TlsCryptV2Server>,
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Keys {
+    fn read(config: &Config) -> Result<Self, Fatal> {
+        let (tls, crl) = materials::tls_server(config, &Keyring::default())?;
+        Ok(Self {
+            tls,
+            revocations: crl,
+            wrapping: materials::wrapping(
+                &config.tls,
+                config.tls.tls_auth.as_ref(),
+                config.tls.tls_crypt.as_ref(),
+                None,
+            )?,
+            v2: materials::tls_crypt_v2_server(&config.tls)?,
+            tokens: tokens(config)?.map(Arc::new),
+        })
+    }
+}
+
+/// What is written now and then.
+struct Files {
+    status: Option<Rewritten>,
+    pool: Option<Rewritten>,
+}
+
+impl Files {
+    fn open(config: &Config) -> Self {
+        let open = |option: &str, path: &str| match Rewritten::open(path) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                tracing::warn!("--{option} {path}: {error}");
+                None
+            }
+        };
+        let persist = config.server.pool_persist.as_ref().filter(|persist| persist.interval.is_some());
+        Self {
+            status: config.process.status.as_ref().and_then(|status| open("status", &status.path)),
+            pool: persist.and_then(|persist| open("ifconfig-pool-persist", &persist.file)),
+        }
+    }
+
+    fn write_status(&mut self, shared: &Shared) {
+        if let Some(file) = &mut self.status {
+            write(file, &shared.status().render(status_version(shared), local_time));
+        }
+    }
+
+    fn save_pool(&mut self, shared: &Shared) {
+        let text = shared.registry().pool.as_ref().map(AddressPool::save);
+        if let (Some(file), Some(text)) = (&mut self.pool, text) {
+            write(file, &text);
+        }
+    }
+}
+
+fn write(file: &mut Rewritten, text: &str) {
+    if let Err(error) = file.write(text) {
+        tracing::warn!("{}: {error}", file.path());
+    }
+}
+
+/// The device, with what is set up around it.
+struct Opened {
+    device: Device,
+    events: mpsc::UnboundedReceiver<dco::Event>,
+    nat: Option<Nat>,
+}
+
+/// Serves until a signal comes.
+async fn serve(
+    setup: &Setup,
+    signals: &mut Signals,
+    keys: &mut Keys,
+    files: &mut Files,
+    opened: &mut Option<Opened>,
+) -> Result<Signal, Fatal> {
     let config = setup.config.clone();
-    let (tls, mut crl) = materials::tls_server(&config, &Keyring::default())?;
-    let wrapping =
-        materials::wrapping(&config.tls, config.tls.tls_auth.as_ref(), config.tls.tls_crypt.as_ref(), None)?;
-    let v2 = materials::tls_crypt_v2_server(&config.tls)?;
-    let tokens = tokens(&config)?;
+    let management = setup.management.clone();
     let pool = pool(&config)?;
-    let device = Device::open(&config, setup.environment()).await?;
+    let Opened { device, events: plane_events, .. } = match opened {
+        Some(opened) => opened,
+        place => {
+            interface::tell(management.as_ref(), &config, TunnelState::AssignIp, "");
+            let device = Device::open(&config, setup.environment()).await?;
+            let events = port::events(&**device.data_plane())
+                .map_err(|error| Fatal::new("the data plane's events", error))?;
+            let name = &device.data_plane().device().name;
+            let nat = if config.server.nat { Some(Nat::set(&config, name)?) } else { None };
+            place.insert(Opened { device, events, nat })
+        }
+    };
     let data_plane = Arc::clone(device.data_plane());
-    let nat = if config.server.nat { Some(Nat::set(&config, &data_plane.device().name)?) } else { None };
-    let mut plane_events =
-        port::events(&*data_plane).map_err(|error| Fatal::new("the data plane's events", error))?;
 
     let params = |link| {
         let session = session_params::session(
             &config,
             link,
-            wrapping.clone(),
+            keys.wrapping.clone(),
             config.connections.first().map_or(DEFAULT_MAX_PACKET, |entry| entry.max_packet_size),
             data_plane.capabilities(),
         );
-        Arc::new(server_params(&config, session, tls.clone(), v2.clone()))
+        Arc::new(server_params(&config, session, keys.tls.clone(), keys.v2.clone()))
     };
     let params = [Link::UdpV4, Link::UdpV6, Link::TcpV4, Link::TcpV6].map(params).to_vec();
     let connect_freq = config.server.connect_freq.map(RateLimit::new);
@@ -85,9 +224,12 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
     let shared = Arc::new(Shared {
         environment: device.environment.clone(),
         data_plane,
-        tokens,
+        tokens: keys.tokens.clone(),
         server_side: server_side(&config),
         params,
+        tls: keys.tls.clone(),
+        management,
+        judges: interface::Judges::default(),
         registry: Mutex::new(registry),
         routes: Mutex::new(Rtnetlink::open().map_err(|error| Fatal::new("rtnetlink", error))?),
         config,
@@ -111,23 +253,28 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
             }
         }
     }
-    if let Some(management) = &setup.management {
-        serve_management(management, &shared);
+    privileges::give_up(config)?;
+    if let Some(management) = &shared.management {
+        interface::serve(management, &shared);
+        management.up_down("UP", &shared.environment);
     }
+    interface::tell(shared.management.as_ref(), config, TunnelState::Connected, "SUCCESS");
     serve_status(&shared);
     tracing::info!("Initialization Sequence Completed");
     sd_notify::ready();
     sd_notify::status("Initialization Sequence Completed");
 
-    let status = config.process.status.clone();
-    let mut status_timer = timer(status.as_ref().map(|status| status.interval));
-    let persist = config.server.pool_persist.clone();
-    let mut persist_timer = timer(persist.as_ref().and_then(|persist| persist.interval));
-    let mut look_timer = timer(Some(LOOK));
-    write_status(&shared, status.as_ref());
+    let mut status_timer = timer(config.process.status.as_ref().map(|status| status.interval));
+    let mut persist_timer = timer(config.server.pool_persist.as_ref().and_then(|persist| persist.interval));
+    let mut look_timer = timer(keys.revocations.is_some().then_some(LOOK));
+    files.write_status(&shared);
     let signal = loop {
         tokio::select! {
             signal = signals.next() => {
+                let signal = signal.remapped(config.process.remap_usr1.map(|to| match to {
+                    RemapUsr1::Hup => Kind::Hup,
+                    RemapUsr1::Term => Kind::Term,
+                }));
                 if signal.kind != Kind::Usr2 {
                     break signal;
                 }
@@ -139,26 +286,25 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
                 }
                 Some(event) => pass_on(&shared, event),
             },
-            _ = tick(&mut status_timer) => write_status(&shared, status.as_ref()),
-            _ = tick(&mut persist_timer) => save_pool(&shared),
+            _ = tick(&mut status_timer) => files.write_status(&shared),
+            _ = tick(&mut persist_timer) => files.save_pool(&shared),
             _ = tick(&mut look_timer) => {
-                if let Some(crl) = &mut crl {
-                    crl.refresh();
+                if keys.revocations.as_mut().is_some_and(CrlFile::refresh) {
+                    for (_, client) in shared.registry().clients() {
+                        let _ = client.orders().send(Order::CheckCertificate);
+                    }
                 }
             }
         }
     };
-    tracing::info!("{signal}");
-    services.abort_all();
+    services.shutdown().await;
     farewell(&shared, &signal).await;
-    save_pool(&shared);
-    drop(nat);
-    device.close(config, &signal.word()).await;
-    match Outcome::of(&signal) {
-        Some(outcome) => Ok(outcome),
-        // A server's restart is a new start: all clients are gone.
-        None => Ok(Outcome::Reload),
+    files.save_pool(&shared);
+    files.write_status(&shared);
+    if let Some(management) = &shared.management {
+        management.up_down("DOWN", &shared.environment);
     }
+    Ok(signal)
 }
 
 /// `max-packet-size` where nothing else is said.
@@ -184,7 +330,7 @@ fn server_params(
     }
 }
 
-/// The key of `auth-gen-token-secret`, or a fresh one.
+/// With the key of `auth-gen-token-secret`, or a fresh one.
 fn tokens(config: &Config) -> Result<Option<Tokens>, Fatal> {
     let Some(options) = &config.server.auth_gen_token else { return Ok(None) };
     let key = match &config.server.auth_gen_token_secret {
@@ -290,87 +436,15 @@ fn serve_status(shared: &Arc<Shared>) {
     board().state("CONNECTED");
 }
 
-/// Lets the management interface look and kill.
-fn serve_management(management: &Handle, shared: &Arc<Shared>) {
-    let config = &shared.config;
-    let v4 = config.device.ifconfig.map(|ifconfig| match ifconfig {
-        Ifconfig::Subnet { local, .. } | Ifconfig::PointToPoint { local, .. } => local,
-    });
-    let v6 = config.device.ifconfig_ipv6.map(|ifconfig| ifconfig.local.addr());
-    management.state(TunnelState::Connected, "SUCCESS", (v4, v6), None);
-    let weak = Arc::downgrade(shared);
-    management.set_status(move |version| {
-        let Some(shared) = weak.upgrade() else { return Vec::new() };
-        let number = u8::try_from(version).unwrap_or(1);
-        let version = StatusVersion::from_number(number).unwrap_or(StatusVersion::V1);
-        shared.status().render(version, local_time).lines().map(str::to_owned).collect()
-    });
-    let weak = Arc::downgrade(shared);
-    management.set_totals(move || {
-        let Some(shared) = weak.upgrade() else { return (0, 0, 0) };
-        let status = shared.status();
-        let named = status.clients.iter().filter(|client| client.common_name.is_some()).count();
-        let received = status.clients.iter().map(|client| client.bytes_received).sum();
-        let sent = status.clients.iter().map(|client| client.bytes_sent).sum();
-        (named as u64, received, sent)
-    });
-    let weak = Arc::downgrade(shared);
-    management.set_kill(move |whom| {
-        let Some(shared) = weak.upgrade() else { return Err("the server is ending".to_owned()) };
-        let registry = shared.registry();
-        let address =
-            whom.rsplit_once("udp:").or(whom.rsplit_once("tcp:")).map_or(whom, |(_, address)| address);
-        let address = address.parse::<std::net::SocketAddr>().ok();
-        let mut killed = 0;
-        for (_, client) in registry.clients() {
-            let hit = match address {
-                Some(address) => client.remote == address,
-                None => client.facts.common_name.as_deref() == Some(whom),
-            };
-            if hit {
-                killed += 1;
-                let _ = client.orders().send(Order::Close("killed by the management interface"));
-            }
-        }
-        match (killed, address) {
-            (0, Some(_)) => Err(format!("client at address {whom} not found")),
-            (0, None) => Err(format!("common name '{whom}' not found")),
-            (n, Some(_)) => Ok(format!("{n} client(s) at address {whom} killed")),
-            (n, None) => Ok(format!("common name '{whom}' found, {n} client(s) killed")),
-        }
-    });
-}
-
 fn status_version(shared: &Shared) -> StatusVersion {
     let process = &shared.config.process;
     let number = process.status.as_ref().map_or(process.status_version, |status| status.version);
     StatusVersion::from_number(number).unwrap_or(StatusVersion::V1)
 }
 
-fn write_status(shared: &Shared, file: Option<&StatusFile>) {
-    let Some(file) = file else { return };
-    let text = shared.status().render(status_version(shared), local_time);
-    if let Err(error) = std::fs::write(&file.path, text) {
-        tracing::warn!("status {}: {error}", file.path);
-    }
-}
-
 fn log_status(shared: &Shared) {
     for line in shared.status().render(status_version(shared), local_time).lines() {
         tracing::info!("{line}");
-    }
-}
-
-fn save_pool(shared: &Shared) {
-    let Some(persist) = &shared.config.server.pool_persist else { return };
-    if persist.interval.is_none() {
-        return;
-    }
-    let text = shared.registry().pool.as_ref().map(AddressPool::save);
-    if let Some(text) = text
-        && let Err(error) = std::fs::write(&persist.file, text)
-    {
-        tracing::warn!("ifconfig-pool-persist {}: {error}", persist.file);
     }
 }
 

@@ -1,22 +1,25 @@
 //! What every task of the server holds: configuration, data plane, and the registry.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 use ovpn_config::Config;
 use ovpn_config::model::RouteHost;
-use ovpn_control::{Link, ServerParams};
+use ovpn_control::{Link, ServerParams, TlsServer};
 use ovpn_dco::{DataPlane, PeerId};
 use ovpn_sys::netlink::route::{Route, Rtnetlink};
 
 use super::addresses::{Assignment, ServerSide};
 use super::client_scripts::Runner;
+use super::interface::Judges;
 use super::registry::Registry;
 use super::status::{ClientRow, RouteRow, Status};
 use super::tokens::Tokens;
 use crate::environment::Environment;
+use crate::management::Handle;
 use crate::{session_params, version};
 
 /// The server.
@@ -28,11 +31,17 @@ pub(crate) struct Shared {
     /// Moves the packets.
     pub(crate) data_plane: Arc<dyn DataPlane>,
     /// `auth-gen-token`.
-    pub(crate) tokens: Option<Tokens>,
+    pub(crate) tokens: Option<Arc<Tokens>>,
     /// The server's own addresses.
     pub(crate) server_side: ServerSide,
     /// One for each [`Link`].
     pub(crate) params: Vec<Arc<ServerParams>>,
+    /// TLS, to ask revocation lists again.
+    pub(crate) tls: TlsServer,
+    /// The management interface, where there is one.
+    pub(crate) management: Option<Handle>,
+    /// Logins that wait for it.
+    pub(crate) judges: Judges,
     /// The clients.
     pub(crate) registry: Mutex<Registry>,
     /// For routes to networks behind clients.
@@ -120,8 +129,8 @@ impl Shared {
                 real: client.remote,
                 v4: addresses.and_then(|addresses| addresses.v4),
                 v6: addresses.and_then(|addresses| addresses.v6),
-                bytes_received: link.rx_bytes,
-                bytes_sent: link.tx_bytes,
+                bytes_received: link.rx_bytes + client.control.received.load(Ordering::Relaxed),
+                bytes_sent: link.tx_bytes + client.control.sent.load(Ordering::Relaxed),
                 since: client.since,
                 username: client.facts.username.clone(),
                 client_id: id,

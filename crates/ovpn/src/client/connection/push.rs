@@ -14,8 +14,8 @@ use super::{Connection, End};
 use crate::data_plane::{self, framing, peer_id, peer_update};
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
-use crate::sd_notify;
 use crate::status::{PeerFacts, board, unix_now};
+use crate::{privileges, sd_notify};
 
 impl Connection<'_> {
     pub(super) async fn on_push_reply(&mut self, reply: PushReply) -> Result<Option<End>, Fatal> {
@@ -146,6 +146,7 @@ impl Connection<'_> {
             if complete { "SUCCESS" } else { "ROUTE_ERROR" },
             Some(self.ends.server),
         );
+        privileges::give_up(&self.client.config)?;
         let line = if complete {
             "Initialization Sequence Completed"
         } else {

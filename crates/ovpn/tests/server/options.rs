@@ -1,0 +1,204 @@
+//! Options of the server and of single clients act: stock clients judge.
+
+use std::fs;
+use std::time::Duration;
+
+use ovpn_testkit::{Pair, Running, Star, serial, wait_for};
+
+use super::rig::*;
+
+#[test]
+fn single_clients_have_options_of_their_own() {
+    let dir = folder("opt-ccd");
+    let star = Star::new("opt-ccd", 2).unwrap();
+    fs::create_dir(dir.path().join("ccd")).unwrap();
+    dir.write(
+        "ccd/client1",
+        "ping-restart 0\npush-remove \"route 10.1\"\npush \"route 10.3.0.0 255.255.0.0\"\nmax-routes-per-client 3\n\
+         iroute 10.9.0.0 255.255.0.0\niroute 10.8.0.0 255.255.0.0\n",
+    )
+    .unwrap();
+    dir.write("ccd/client2", "push-reset\npush \"topology subnet\"\npush \"route-gateway 10.77.0.1\"\n")
+        .unwrap();
+    let more = "proto udp\nclient-config-dir ccd\npush \"route 10.1.0.0 255.255.0.0\"\n\
+                push \"route 10.2.0.0 255.255.0.0\"\n";
+    let config = format!("{SERVER}{more}").replace("keepalive 5 20", "keepalive 1 3");
+    let mut server = start_server_with(&star.hub, &dir, &config);
+    server.wait_for_text(UP, LIMIT).unwrap();
+    let start = |leaf: usize, name: &str| {
+        let config = client_config(&format!("10.10.{}.1", leaf + 1), name, "");
+        let mut client =
+            start_client(&stock("2.6.14"), &star.leaves[leaf], &dir, &format!("{name}.conf"), &config);
+        client.wait_for_text(UP, LIMIT).unwrap();
+        client
+    };
+    let first = start(0, "client1");
+    let pushed = |client: &Running| -> String {
+        client.stdout().lines().find(|line| line.contains("PUSH_REPLY")).unwrap().to_owned()
+    };
+    let reply = pushed(&first);
+    assert!(
+        !reply.contains("10.1.0.0") && reply.contains("10.2.0.0") && reply.contains("10.3.0.0"),
+        "{reply}"
+    );
+    // Two addresses and one network are all that it may have.
+    assert!(
+        server.stdout().contains("max-routes-per-client (3) reached at 10.8.0.0/16"),
+        "{}",
+        server.stdout()
+    );
+    let second = start(1, "client2");
+    let reply = pushed(&second);
+    assert!(!reply.contains("10.2.0.0") && !reply.contains("ping "), "{reply}");
+    // Both fall silent; only the first may.
+    first.signal(19).unwrap();
+    second.signal(19).unwrap();
+    wait_for("the second client to be given up", LIMIT, || {
+        server.stdout().contains("client2/10.10.2.2").then_some(())?;
+        let gone =
+            |line: &str| line.contains("client2/") && line.contains("Inactivity timeout (--ping-restart)");
+        server.stdout().lines().any(gone).then_some(())
+    })
+    .unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    first.signal(18).unwrap();
+    ping(&star.leaves[0], "10.77.0.1");
+    assert_eq!(count(&server.stdout(), "Inactivity timeout"), 1);
+}
+
+#[test]
+fn limits_hold() {
+    let dir = folder("opt-limits");
+    let star = Star::new("opt-limits", 2).unwrap();
+    let start = |leaf: usize, name: &str| {
+        let config = client_config(&format!("10.10.{}.1", leaf + 1), name, "");
+        start_client(&stock("2.6.14"), &star.leaves[leaf], &dir, &format!("{leaf}.conf"), &config)
+    };
+    {
+        let mut server = start_server(&star.hub, &dir, "proto udp\nmax-clients 1\n");
+        let mut first = start(0, "client1");
+        first.wait_for_text(UP, LIMIT).unwrap();
+        let mut second = start(1, "client2");
+        server.wait_for_text("MULTI: new incoming connection dropped: max-clients reached", LIMIT).unwrap();
+        first.signal(15).unwrap();
+        second.wait_for_text(UP, LIMIT).unwrap();
+    }
+    {
+        let mut server = start_server(&star.hub, &dir, "proto udp\nconnect-freq 1 3600\n");
+        let mut first = start(0, "client1");
+        first.wait_for_text(UP, LIMIT).unwrap();
+        let second = start(1, "client2");
+        server.wait_for_text("dropped: more new clients than connect-freq allows", LIMIT).unwrap();
+        assert!(!second.stdout().contains(UP));
+    }
+    let _server = start_server(&star.hub, &dir, "proto udp\nduplicate-cn\n");
+    let [mut first, mut second] = [start(0, "client1"), start(1, "client1")];
+    first.wait_for_text(UP, LIMIT).unwrap();
+    second.wait_for_text(UP, LIMIT).unwrap();
+    ping(&star.leaves[0], "10.77.0.1");
+    ping(&star.leaves[1], "10.77.0.1");
+}
+
+#[test]
+fn fixed_addresses_and_closed_doors() {
+    let dir = folder("opt-fixed");
+    let pair = Pair::new("opt-fixed").unwrap();
+    fs::create_dir(dir.path().join("ccd")).unwrap();
+    dir.write("ccd/client1", "").unwrap();
+    dir.write("ccd/client3", "disable\n").unwrap();
+    dir.write("pool.txt", "client1,10.77.0.50,\nclient9,10.77.0.2,\n").unwrap();
+    let _server = start_server(
+        &pair.left,
+        &dir,
+        "proto udp\nclient-config-dir ccd\nccd-exclusive\nifconfig-pool-persist pool.txt 0\n",
+    );
+    let start = |name: &str| {
+        let config = client_config("10.10.1.1", name, "");
+        start_client(&stock("2.7.8"), &pair.right, &dir, "client.conf", &config)
+    };
+    for outside in ["client2", "client3"] {
+        start(outside).wait_for_text("AUTH_FAILED", LIMIT).unwrap();
+    }
+    let mut client = start("client1");
+    client.wait_for_text(UP, LIMIT).unwrap();
+    assert!(client.stdout().contains("ifconfig 10.77.0.50 "), "{}", client.stdout());
+    assert_eq!(content(dir.path().join("pool.txt")), "client1,10.77.0.50,\nclient9,10.77.0.2,\n");
+}
+
+#[test]
+fn certificates_are_shown_to_scripts_and_name_their_owner() {
+    let dir = folder("opt-certs");
+    let pair = Pair::new("opt-certs").unwrap();
+    fs::create_dir(dir.path().join("certs")).unwrap();
+    script(
+        &dir,
+        "verify",
+        r#"test "$1" = 1 && exit 0
+openssl x509 -in "$peer_cert" -noout -subject >>seen.log
+case "$2" in *client2*) exit 1;; esac"#,
+    );
+    let more = "proto udp4\nscript-security 2\ntls-verify ./verify\ntls-export-cert certs\nx509-username-field serialNumber CN\n";
+    let own_name = |server: &str| {
+        let line = server.lines().find(|line| line.contains("Peer Connection Initiated with")).unwrap();
+        let (name, _) = line.split_once("] Peer Connection").unwrap();
+        name.rsplit_once('[').unwrap().1.to_owned()
+    };
+    let start = |name: &str| {
+        let config = client_config("10.10.1.1", name, "");
+        start_client(&stock("2.6.14"), &pair.right, &dir, "client.conf", &config)
+    };
+    let mut server = start_server(&pair.left, &dir, more);
+    start("client1").wait_for_text(UP, LIMIT).unwrap();
+    let ours = own_name(&server.stdout());
+    assert_eq!(ours, format!("0x{:X}_client1", serial("client1")));
+    assert_eq!(content(dir.path().join("seen.log")).trim(), "subject=CN = client1");
+    assert_eq!(fs::read_dir(dir.path().join("certs")).unwrap().count(), 0, "the files are gone again");
+    let mut refused = start("client2");
+    server.wait_for_text("VERIFY SCRIPT ERROR: depth=0, CN=client2", LIMIT).unwrap();
+    assert!(!refused.stdout().contains(UP));
+    refused.kill();
+    server.signal(15).unwrap();
+    server.wait(LIMIT).unwrap();
+    // Stock gives the same name. (Only its first field: several are of the newest releases.)
+    dir.write("server.conf", format!("{SERVER}proto udp4\nx509-username-field serialNumber\n")).unwrap();
+    let mut theirs =
+        stock("2.6.14").start(&pair.left, dir.path(), &["--config", "server.conf", "--disable-dco"]).unwrap();
+    theirs.wait_for_text(UP, LIMIT).unwrap();
+    start("client1").wait_for_text(UP, LIMIT).unwrap();
+    assert_eq!(own_name(&theirs.stdout()), ours.strip_suffix("_client1").unwrap());
+}
+
+#[test]
+fn tokens_are_judged_by_scripts_and_renewed_and_refusals_may_be_for_now() {
+    let dir = folder("opt-tokens");
+    let pair = Pair::new("opt-tokens").unwrap();
+    fs::create_dir(dir.path().join("ccd")).unwrap();
+    dir.write("ccd/client1", "override-username alice-by-card\n").unwrap();
+    script(
+        &dir,
+        "verify",
+        r#"echo "$session_state $username" >>verify.log
+test -e once || { touch once; echo 'TEMP[backoff 1]:not yet' >$auth_failed_reason_file; exit 1; }
+exit 0"#,
+    );
+    let _server = start_server(
+        &pair.left,
+        &dir,
+        "proto udp\nscript-security 3\nauth-user-pass-verify ./verify via-env\nauth-gen-token 3600 external-auth\n\
+         verify-client-cert optional\nclient-config-dir ccd\nreneg-sec 5 5\nhand-window 2\n",
+    );
+    dir.write("up.txt", "alice\nwonder\n").unwrap();
+    let config = client_config("10.10.1.1", "client1", "auth-user-pass up.txt\nconnect-retry 1 1\n");
+    let mut client = start_client(&stock("2.7.8"), &pair.right, &dir, "client.conf", &config);
+    client.wait_for_text("AUTH_FAILED,TEMP", LIMIT).unwrap();
+    client.wait_for_text(UP, LIMIT).unwrap();
+    let log = wait_for("two renegotiations", LIMIT, || {
+        Some(content(dir.path().join("verify.log"))).filter(|log| log.lines().count() >= 4)
+    });
+    let log = log.unwrap_or_else(|error| panic!("{error}\n{}", client.stdout()));
+    let lines: Vec<&str> = log.lines().take(4).collect();
+    let token = "Authenticated alice-by-card";
+    assert_eq!(lines, ["Initial alice", "Initial alice", token, token]);
+    ping(&pair.right, "10.77.0.1");
+    assert_eq!(count(&client.stdout(), UP), 1);
+}
