@@ -495,7 +495,7 @@ impl Link<'_> {
                     self.completed = true;
                     self.tell_status();
                     let complete = self.plane.add_routes().await;
-                    privileges::give_up(&self.config)?;
+                    privileges::give_up(self.config)?;
                     let line = if complete {
                         "Initialization Sequence Completed"
                     } else {

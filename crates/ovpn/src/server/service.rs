@@ -79,11 +79,11 @@ pub(crate) async fn run(setup: &Setup, signals: &mut Signals) -> Result<Outcome,
             _ => tell(TunnelState::Reconnecting, &word),
         }
         // SIGUSR1 keeps the keys, and the device where `persist-tun` says so.
-        if outcome.is_some() || !config.device.persist {
-            if let Some(Opened { device, nat, .. }) = device.take() {
-                drop(nat);
-                device.close(config, &signal.word()).await;
-            }
+        if (outcome.is_some() || !config.device.persist)
+            && let Some(Opened { device, nat, .. }) = device.take()
+        {
+            drop(nat);
+            device.close(config, &signal.word()).await;
         }
         if let Some(outcome) = outcome {
             return Ok(outcome);
