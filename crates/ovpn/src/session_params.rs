@@ -69,9 +69,18 @@ pub(crate) fn session(
         }),
         auth: config.tls.auth_digest.clone(),
         tls_auth,
+        // A server with `compress migrate` goes by this.
+        comp_lzo: config.data.compression.is_some(),
         ..LocalOptions::default()
     };
     params
+}
+
+/// What a client that frames says it understands: all framings; what it wants is none of the compression.
+fn framings(config: &Config) -> impl Iterator<Item = (String, String)> {
+    let names = ["IV_LZO_STUB", "IV_COMP_STUB", "IV_COMP_STUBv2"];
+    let names = names.into_iter().filter(|_| config.data.compression.is_some());
+    names.map(|name| (name.to_owned(), "1".to_owned()))
 }
 
 /// A pulling client's parameters.
@@ -85,7 +94,7 @@ pub(crate) fn client(
         session,
         tls,
         version: version::COMPATIBLE.to_owned(),
-        peer_info: config.scripts.peer_info.clone(),
+        peer_info: framings(config).chain(config.scripts.peer_info.iter().cloned()).collect(),
         tun_mtu_max,
         pull_filters: config
             .routing

@@ -32,7 +32,7 @@ pub use site::{Site, static_key};
 pub use stock::StockOpenvpn;
 pub use temp_dir::TempDir;
 pub use topology::{Pair, Star};
-pub use transfer::transfer;
+pub use transfer::{transfer, transfer_text};
 
 use std::time::{Duration, Instant};
 

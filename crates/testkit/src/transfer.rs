@@ -17,11 +17,40 @@ const BLOCK: usize = 64 * 1024;
 /// # Errors
 /// When it is not over within `limit` or the hashes differ.
 pub fn transfer(from: &Netns, to: &Netns, address: IpAddr, bytes: u64, limit: Duration) -> Result<Duration> {
+    let mut block = vec![0; BLOCK];
+    aws_lc_rs::rand::fill(&mut block)?;
+    transfer_of(block, from, to, address, bytes, limit)
+}
+
+/// As [`transfer`], of bytes that compress well.
+///
+/// # Errors
+/// As [`transfer`].
+pub fn transfer_text(
+    from: &Netns,
+    to: &Netns,
+    address: IpAddr,
+    bytes: u64,
+    limit: Duration,
+) -> Result<Duration> {
+    let block =
+        b"the quick brown fox jumps over the lazy dog; ".iter().copied().cycle().take(BLOCK).collect();
+    transfer_of(block, from, to, address, bytes, limit)
+}
+
+fn transfer_of(
+    block: Vec<u8>,
+    from: &Netns,
+    to: &Netns,
+    address: IpAddr,
+    bytes: u64,
+    limit: Duration,
+) -> Result<Duration> {
     let end = Instant::now() + limit;
     let listener = to.enter(|| TcpListener::bind((address, 0)))?.context("no listener at the far end")?;
     let to_address = listener.local_addr()?;
     let (sent, received) = std::thread::scope(|scope| {
-        let sender = scope.spawn(move || from.enter(|| send(to_address, bytes, end))?);
+        let sender = scope.spawn(move || from.enter(|| send(block, to_address, bytes, end))?);
         let received = receive(&listener, end).context("receiving");
         let sent = sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))?.context("sending");
         anyhow::Ok((sent?, received?))
@@ -37,10 +66,8 @@ struct Received {
     took: Duration,
 }
 
-fn send(to: SocketAddr, bytes: u64, end: Instant) -> Result<Vec<u8>> {
+fn send(mut block: Vec<u8>, to: SocketAddr, bytes: u64, end: Instant) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&to, left(end)?)?;
-    let mut block = vec![0; BLOCK];
-    aws_lc_rs::rand::fill(&mut block)?;
     let mut hash = Digest::new(&SHA256);
     for number in 0..bytes / BLOCK as u64 {
         // Blocks differ, so that one lost, doubled or in the wrong place shows.
