@@ -5,6 +5,7 @@
 //!   socket    one socket: request and acknowledgement, dump, multicast
 //!   generic   generic netlink: families, their multicast groups and operations
 //!   route     rtnetlink: links, addresses, routes, rules, and a monitor of their changes
+//!   nftables  one thing of nf_tables: clamping the MSS of connections through a device
 //! ```
 //!
 //! A refused request carries the kernel's own sentence about it (the extended acknowledgement) where it has one.
@@ -14,6 +15,8 @@ pub mod message;
 
 #[cfg(target_os = "linux")]
 pub mod generic;
+#[cfg(target_os = "linux")]
+pub mod nftables;
 #[cfg(target_os = "linux")]
 pub mod route;
 #[cfg(target_os = "linux")]

@@ -44,6 +44,8 @@ pub enum Protocol {
     Route,
     /// Generic netlink.
     Generic,
+    /// Netfilter: nf_tables.
+    Netfilter,
 }
 
 /// One message of an answer, taken out of the receive buffer.
@@ -133,6 +135,43 @@ impl Socket {
             }
         }
         Err(Error::new(libc::EINTR, "the dump was interrupted again and again by changes"))
+    }
+
+    /// Sends several messages at once, with their flags as they stand, and waits until the last that wants an
+    /// acknowledgement has one: a transaction of nf_tables.
+    ///
+    /// # Errors
+    /// The first refusal, or what the socket says.
+    pub fn batch(&self, messages: Vec<MessageBuilder>) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let State { sequence, buffer } = &mut *state;
+        let (mut bytes, first, mut last) = (Vec::new(), sequence.wrapping_add(1).max(1), 0);
+        *sequence = first;
+        for message in messages {
+            let mut message = message.finish();
+            if super::message::u16_at(&message, 6) & NLM_F_ACK != 0 {
+                last = *sequence;
+            }
+            set_sequence(&mut message, *sequence, 0);
+            *sequence += 1;
+            bytes.extend_from_slice(&message);
+        }
+        rustix::net::send(&self.fd, &bytes, SendFlags::empty())?;
+        loop {
+            let bytes = receive(&self.fd, buffer, RecvFlags::empty())?;
+            for message in super::message::messages(bytes) {
+                let message = message?;
+                if !(first..*sequence).contains(&message.sequence) {
+                    continue;
+                }
+                if let Some(ack) = message.ack()? {
+                    ack.into_result()?;
+                    if message.sequence == last {
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 
     fn exchange(&self, mut request: Vec<u8>, flags: u16) -> Result<Vec<Reply>> {
@@ -251,6 +290,7 @@ fn open(protocol: Protocol, flags: SocketFlags) -> Result<OwnedFd> {
         // rustix has no name for 0
         Protocol::Route => None,
         Protocol::Generic => Some(rustix::net::netlink::GENERIC),
+        Protocol::Netfilter => Some(rustix::net::netlink::NETFILTER),
     };
     let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
     rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0))?;
