@@ -38,6 +38,8 @@ pub enum FailureKind {
     NoPushReply,
     /// No common cipher or feature.
     Negotiation,
+    /// The peer gives no peer id, and the data plane cannot do without.
+    NoPeerId,
     /// A pushed option was rejected by a filter, or cannot be met.
     PushedOption,
     /// Credentials were refused (server side: the client was told and went away).

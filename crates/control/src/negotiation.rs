@@ -221,11 +221,11 @@ pub(crate) fn client(
         },
     };
     if peer_id.is_none() && !features.data_v1 {
-        return refuse(
+        return Err(Failure::new(
+            FailureKind::NoPeerId,
             "the server gave no peer id (it is older than OpenVPN 2.4), which data channel offload needs: update the \
-             server"
-                .into(),
-        );
+             server",
+        ));
     }
     let format = match (peer_id, epoch) {
         (None, _) => DataFormat::V1,
@@ -266,7 +266,7 @@ pub(crate) fn p2p(
     let data_v2 = both(true, IvProto::DATA_V2);
     if !data_v2 && !features.data_v1 {
         return Err(Failure::new(
-            FailureKind::Negotiation,
+            FailureKind::NoPeerId,
             "the peer negotiates no peer id (it is older than OpenVPN 2.6), which data channel offload needs in \
              point-to-point mode: update it",
         ));

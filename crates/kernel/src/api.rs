@@ -54,8 +54,17 @@ impl Api {
             Ok(own) => format!("{} {}, Linux {release}", self.module(), own.trim()),
             Err(_) => format!("{}, Linux {release}", self.module()),
         };
-        Ok(Capabilities {
-            driver: if new { Driver::Kernel } else { Driver::KernelV2 },
+        Ok(self.abilities(version, tx_id))
+    }
+
+    /// What a driver of this form can do; `tx_id`: asymmetric ids, which came later. Clamping of the MSS is not the
+    /// driver's: an open device says whether nf_tables does it.
+    pub fn abilities(self, version: String, tx_id: bool) -> Capabilities {
+        Capabilities {
+            driver: match self {
+                Self::Ovpn => Driver::Kernel,
+                Self::DcoV2 => Driver::KernelV2,
+            },
             version,
             ciphers: vec![CipherAlg::AesGcm, CipherAlg::ChaCha20Poly1305],
             aes_192: true,
@@ -71,7 +80,7 @@ impl Api {
             framing: false,
             system_routes: true,
             peer_exit: false,
-        })
+        }
     }
 
     const fn module(self) -> &'static str {

@@ -5,7 +5,7 @@ use ovpn_sys::netlink::route::{Link, LinkChange, OvpnMode, Rtnetlink};
 
 use crate::Api;
 
-/// Text on devices that this driver made, by which one that a killed process left behind is known.
+/// First word of the text on devices that this driver made.
 const ALIAS: &str = "ovpn-rs";
 /// Highest number tried for a name without number.
 const LAST_NUMBER: u32 = 255;
@@ -26,6 +26,7 @@ pub(crate) struct Opened {
 
 /// Opens the device `name`; a name without number stands for the first free one.
 pub(crate) fn open(net: &Rtnetlink, api: Api, name: &str, mode: Mode) -> Result<Opened> {
+    sweep(net, api);
     if name.ends_with(|c: char| c.is_ascii_digit()) {
         return open_named(net, api, name, mode);
     }
@@ -55,7 +56,15 @@ fn open_named(net: &Rtnetlink, api: Api, name: &str, mode: Mode) -> Result<Opene
                     format!("device {name} exists in the other mode; delete it with `ip link del {name}`");
                 return Err(Error::new(ErrorKind::System(EEXIST), what));
             }
-            let persistent = link.alias.as_deref() != Some(ALIAS);
+            let owner = link.alias.as_deref().and_then(Owner::read);
+            if let Some(owner) = &owner
+                && *owner != Owner::this()
+                && owner.lives() == Some(true)
+            {
+                let what = format!("device {name} is in use by process {}", owner.process);
+                return Err(Error::new(ErrorKind::System(EBUSY), what));
+            }
+            let persistent = owner.is_none();
             Ok(Opened { device: device(link, mode), persistent, adopted: true })
         }
         Err(error) => Err(error),
@@ -68,10 +77,80 @@ pub(crate) fn busy(device: &Device, peers: usize) -> Error {
     Error::new(ErrorKind::System(EBUSY), what)
 }
 
+/// Removes the devices of processes that were killed: such a device has no peers any more, since their sockets went
+/// with the process, and its routes lead nowhere.
+fn sweep(net: &Rtnetlink, api: Api) {
+    let links = match net.links() {
+        Ok(links) => links,
+        Err(error) => return tracing::debug!(%error, "links cannot be listed"),
+    };
+    for link in links.into_iter().filter(|link| link.kind.as_deref() == Some(api.link_kind())) {
+        let owner = link.alias.as_deref().and_then(Owner::read);
+        if let Some(owner) = owner.filter(|owner| owner.lives() == Some(false)) {
+            let (device, process) = (&link.name, owner.process);
+            match net.link_del(link.index) {
+                Ok(()) => {
+                    tracing::info!(device, process, "removed the device that a killed process left behind")
+                }
+                Err(error) => tracing::warn!(device, process, %error, "a killed process's device stays"),
+            }
+        }
+    }
+}
+
+/// Who made a device: a process, and what tells it from a later one of the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owner {
+    process: u32,
+    /// When it started, in clock ticks since boot.
+    start: u64,
+    /// The process namespace that both are told in.
+    namespace: String,
+}
+
+impl Owner {
+    fn this() -> Self {
+        let process = std::process::id();
+        Self { process, start: start_time(process).unwrap_or(0), namespace: own_namespace() }
+    }
+
+    /// As it stands on a device.
+    fn text(&self) -> String {
+        format!("{ALIAS} {} {} {}", self.process, self.start, self.namespace)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        if words.next() != Some(ALIAS) {
+            return None;
+        }
+        let process = words.next()?.parse().ok()?;
+        let start = words.next()?.parse().ok()?;
+        Some(Self { process, start, namespace: words.next()?.to_owned() })
+    }
+
+    /// `None` where that cannot be told from here.
+    fn lives(&self) -> Option<bool> {
+        (self.namespace == own_namespace()).then(|| start_time(self.process) == Some(self.start))
+    }
+}
+
+fn own_namespace() -> String {
+    let link = std::fs::read_link("/proc/self/ns/pid");
+    link.map_or_else(|_| "unknown".into(), |link| link.to_string_lossy().into_owned())
+}
+
+/// Field 22 of the process's `stat`; its name, in parentheses, may hold anything.
+fn start_time(process: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, after_name) = text.rsplit_once(") ")?;
+    after_name.split(' ').nth(19)?.parse().ok()
+}
+
 fn make(net: &Rtnetlink, api: Api, name: &str, mode: Mode) -> Result<Link> {
     net.link_add_ovpn(name, api.link_kind(), ovpn_mode(mode)).map_err(from_netlink)?;
     let link = net.link_by_name(name).map_err(from_netlink)?;
-    let change = LinkChange { alias: Some(ALIAS.into()), ..LinkChange::default() };
+    let change = LinkChange { alias: Some(Owner::this().text()), ..LinkChange::default() };
     if let Err(error) = net.link_change(link.index, &change) {
         tracing::debug!(device = name, %error, "the device has no mark of ours");
     }
@@ -112,4 +191,25 @@ pub(crate) fn from_netlink(error: ovpn_sys::netlink::Error) -> Error {
     let system = std::io::Error::from_raw_os_error(error.errno()).to_string();
     let detail = text.strip_suffix(&system).unwrap_or(&text).trim_end_matches([':', ' ']);
     Error::new(kind, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_told_apart() {
+        let this = Owner::this();
+        assert!(this.start > 0);
+        assert_eq!(Owner::read(&this.text()), Some(this.clone()));
+        assert_eq!(this.lives(), Some(true));
+        // a later process of the same number
+        assert_eq!(Owner { start: this.start + 1, ..this.clone() }.lives(), Some(false));
+        assert_eq!(Owner { process: u32::MAX, ..this.clone() }.lives(), Some(false));
+        // one of another container cannot be looked up
+        assert_eq!(Owner { namespace: "pid:[1]".into(), ..this }.lives(), None);
+        for text in ["", "ovpn-rs", "ovpn-rs 1 x pid:[1]", "my vpn 1 2 3"] {
+            assert_eq!(Owner::read(text), None, "{text}");
+        }
+    }
 }

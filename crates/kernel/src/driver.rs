@@ -17,6 +17,7 @@ use ovpn_sys::netlink::socket::{self, Reply, Socket};
 use ovpn_sys::netns;
 use ovpn_sys::udp::{SocketKind, socket_kind};
 
+use crate::clamp::Clamp;
 use crate::device::{self, from_netlink};
 use crate::events::{Events, Subscriptions};
 use crate::tcp_port::{Phase, TcpPort, TcpTransport};
@@ -27,13 +28,20 @@ use crate::{Api, Probe, probe};
 /// before.
 #[derive(Debug)]
 pub struct Kernel {
-    api: Api,
-    socket: Socket,
-    family: Family,
     net: Rtnetlink,
-    device: Device,
     persistent: bool,
     capabilities: Capabilities,
+    clamp: Option<Clamp>,
+    shared: Arc<Shared>,
+}
+
+/// What the sources of events need, too.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) api: Api,
+    socket: Socket,
+    family: Family,
+    pub(crate) device: Device,
     state: Mutex<State>,
 }
 
@@ -68,6 +76,46 @@ impl State {
     }
 }
 
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, command: Command) -> Result<Vec<Reply>> {
+        let number = Api::command_number(&command);
+        let dump = matches!(command, Command::PeerDump);
+        let request = Request { ifindex: self.device.ifindex, command };
+        let bytes = self.api.encode(&self.family, &request)?;
+        let answer = match dump {
+            true => self.socket.dump_bytes(&bytes),
+            false => self.socket.request_bytes(bytes.to_vec()),
+        };
+        answer.map_err(|error| error_from(&error, number))
+    }
+
+    fn peer_get(&self, id: PeerId) -> Result<PeerInfo> {
+        let replies = self.ask(Command::PeerGet(id))?;
+        let gone = || Error::new(ErrorKind::NoSuchPeer, format!("no peer with id {id}"));
+        self.api.decode_peer(&replies.first().ok_or_else(gone)?.payload)
+    }
+
+    /// The kernel may have removed a peer by itself: forgets it where it has. Its id may be in use again meanwhile, so
+    /// the kernel is asked.
+    pub(crate) fn reconcile(&self, id: PeerId) {
+        if matches!(self.peer_get(id), Err(error) if error.kind() == ErrorKind::NoSuchPeer) {
+            self.state().forget(id, None);
+        }
+    }
+
+    /// As [`Self::reconcile`], for all peers: notifications were lost.
+    pub(crate) fn reconcile_all(&self) {
+        let known: Vec<PeerId> = self.state().peers.keys().copied().collect();
+        for id in known {
+            self.reconcile(id);
+        }
+    }
+}
+
 impl Kernel {
     /// Opens a device with whichever driver the kernel has, the newer one where it has both. A name without number
     /// stands for the first free one. A device that exists is adopted where its kind and mode fit and it has no peers.
@@ -94,7 +142,7 @@ impl Kernel {
                 Ok(0) => {}
                 Ok(peers) => {
                     kernel.persistent = true;
-                    return Err(device::busy(&kernel.device, peers));
+                    return Err(device::busy(&kernel.shared.device, peers));
                 }
                 Err(error) => {
                     kernel.persistent = true;
@@ -102,8 +150,10 @@ impl Kernel {
                 }
             }
         }
+        kernel.clamp = Clamp::new(&kernel.shared.device);
+        kernel.capabilities.mss = kernel.clamp.is_some();
         tracing::info!(
-            device = kernel.device.name,
+            device = kernel.shared.device.name,
             driver = kernel.capabilities.version,
             adopted,
             "device opened"
@@ -151,9 +201,8 @@ impl Kernel {
             namespaces: vec![home],
             sources: Vec::new(),
         };
-        let kernel =
-            Self { api, socket, family, net, device, persistent, capabilities, state: Mutex::new(state) };
-        Ok((kernel, adopted))
+        let shared = Arc::new(Shared { api, socket, family, device, state: Mutex::new(state) });
+        Ok((Self { net, persistent, capabilities, clamp: None, shared }, adopted))
     }
 
     /// Whether the device was there before and stays.
@@ -162,23 +211,11 @@ impl Kernel {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ask(&self, command: Command) -> Result<Vec<Reply>> {
-        let number = Api::command_number(&command);
-        let dump = matches!(command, Command::PeerDump);
-        let request = Request { ifindex: self.device.ifindex, command };
-        let bytes = self.api.encode(&self.family, &request)?;
-        let answer = match dump {
-            true => self.socket.dump_bytes(&bytes),
-            false => self.socket.request_bytes(bytes.to_vec()),
-        };
-        answer.map_err(|error| error_from(&error, number))
+        self.shared.state()
     }
 
     fn tell(&self, command: Command) -> Result<()> {
-        self.ask(command).map(|_| ())
+        self.shared.ask(command).map(|_| ())
     }
 
     fn unsupported(&self, what: &str) -> Error {
@@ -198,7 +235,7 @@ impl Kernel {
         state.sources.retain(|source| source.strong_count() > 0);
         let sources: Vec<_> = state.sources.iter().filter_map(Weak::upgrade).collect();
         for source in sources {
-            netns::within(&namespace, || source.listen(&self.family))?.map_err(from_netlink)?;
+            netns::within(&namespace, || source.listen(&self.shared.family))?.map_err(from_netlink)?;
         }
         state.namespaces.push(namespace);
         Ok(())
@@ -213,7 +250,7 @@ impl Kernel {
 impl Drop for Kernel {
     fn drop(&mut self) {
         if !self.persistent {
-            device::remove(&self.net, &self.device);
+            device::remove(&self.net, &self.shared.device);
         }
     }
 }
@@ -225,7 +262,7 @@ impl DataPlane for Kernel {
 
     /// The kernel counts what its device drops in four counters, without finer reasons.
     fn drops(&self) -> Vec<Drops> {
-        let Ok(link) = self.net.link_get(self.device.ifindex) else { return Vec::new() };
+        let Ok(link) = self.net.link_get(self.shared.device.ifindex) else { return Vec::new() };
         let counters = link.counters;
         [
             ("received-dropped", "Outside: the driver dropped a received packet.", counters.rx_dropped),
@@ -246,7 +283,7 @@ impl DataPlane for Kernel {
     }
 
     fn device(&self) -> &Device {
-        &self.device
+        &self.shared.device
     }
 
     fn transport_open(&self, source: SocketSource) -> Result<Transport> {
@@ -305,12 +342,12 @@ impl DataPlane for Kernel {
             }
             AnyTransport::Tcp(tcp) => {
                 let tcp = tcp.upgrade().ok_or_else(closed)?;
-                let phase = if self.api == Api::Ovpn { Phase::Packets } else { Phase::Mixed };
+                let phase = if self.shared.api == Api::Ovpn { Phase::Packets } else { Phase::Mixed };
                 tcp.attach(phase, || self.tell(command(tcp.as_fd().as_raw_fd())))?;
             }
         }
         let mut state = self.state();
-        if self.device.mode == Mode::P2p {
+        if self.shared.device.mode == Mode::P2p {
             // the peer before this one was replaced
             let before: Vec<PeerId> = state.peers.keys().copied().collect();
             for id in before {
@@ -322,9 +359,8 @@ impl DataPlane for Kernel {
     }
 
     fn peer_set(&self, id: PeerId, update: &PeerUpdate) -> Result<()> {
-        if let Some(mss) = update.mss.filter(|mss| *mss != 0) {
-            // The capabilities say so; a device MTU that fits the path has the same effect.
-            tracing::debug!(peer = %id, mss, "the kernel driver does not clamp the MSS");
+        if let (Some(mss), Some(clamp)) = (update.mss, &self.clamp) {
+            clamp.set(mss);
         }
         if update.tx_id.is_some() && !self.capabilities.tx_id {
             return Err(self.unsupported("asymmetric peer ids"));
@@ -333,20 +369,22 @@ impl DataPlane for Kernel {
     }
 
     fn peer_get(&self, id: PeerId) -> Result<PeerInfo> {
-        let replies = self.ask(Command::PeerGet(id))?;
-        let gone = || Error::new(ErrorKind::NoSuchPeer, format!("no peer with id {id}"));
-        self.api.decode_peer(&replies.first().ok_or_else(gone)?.payload)
+        self.shared.peer_get(id)
     }
 
     fn peer_dump(&self) -> Result<Vec<PeerInfo>> {
-        if self.device.mode == Mode::P2p && !self.api.dumps_p2p() {
+        if self.shared.device.mode == Mode::P2p && !self.shared.api.dumps_p2p() {
             let known: Vec<PeerId> = self.state().peers.keys().copied().collect();
             let found = known.into_iter().map(|id| self.peer_get(id));
             return found
                 .filter(|peer| !matches!(peer, Err(e) if e.kind() == ErrorKind::NoSuchPeer))
                 .collect();
         }
-        self.ask(Command::PeerDump)?.iter().map(|reply| self.api.decode_peer(&reply.payload)).collect()
+        self.shared
+            .ask(Command::PeerDump)?
+            .iter()
+            .map(|reply| self.shared.api.decode_peer(&reply.payload))
+            .collect()
     }
 
     fn peer_del(&self, id: PeerId) -> Result<()> {
@@ -373,9 +411,9 @@ impl DataPlane for Kernel {
     }
 
     fn key_get(&self, peer: PeerId, slot: KeySlot) -> Result<KeyInfo> {
-        let replies = self.ask(Command::KeyGet { peer, slot })?;
+        let replies = self.shared.ask(Command::KeyGet { peer, slot })?;
         let empty = || Error::new(ErrorKind::NoSuchKey, "the slot is empty");
-        self.api.decode_key(&replies.first().ok_or_else(empty)?.payload)
+        self.shared.api.decode_key(&replies.first().ok_or_else(empty)?.payload)
     }
 
     fn key_swap(&self, peer: PeerId) -> Result<()> {
@@ -398,14 +436,15 @@ impl DataPlane for Kernel {
         let subscriptions = Arc::new(Subscriptions::new()?);
         let mut state = self.state();
         for namespace in &state.namespaces {
-            let listening = netns::within(namespace, || subscriptions.listen(&self.family));
+            let listening = netns::within(namespace, || subscriptions.listen(&self.shared.family));
             listening?.map_err(from_netlink)?;
         }
         state.sources.retain(|source| source.strong_count() > 0);
         state.sources.push(Arc::downgrade(&subscriptions));
         Ok(Box::new(Events {
-            api: self.api,
-            ifindex: self.device.ifindex,
+            driver: Arc::downgrade(&self.shared),
+            api: self.shared.api,
+            ifindex: self.shared.device.ifindex,
             subscriptions,
             pending: VecDeque::new(),
         }))

@@ -6,14 +6,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use ovpn_dco::{Event, EventSource};
+use ovpn_dco::{DelReason, Event, EventSource};
 use ovpn_sys::netlink::generic::Family;
 use ovpn_sys::netlink::socket::{Notification, Subscription};
 use rustix::event::epoll;
 
 use crate::Api;
+use crate::driver::Shared;
 
 /// The subscriptions of one source, shared with the driver, which adds namespaces.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ impl Subscriptions {
 /// A source of the events of one device.
 #[derive(Debug)]
 pub(crate) struct Events {
+    pub(crate) driver: Weak<Shared>,
     pub(crate) api: Api,
     pub(crate) ifindex: u32,
     pub(crate) subscriptions: Arc<Subscriptions>,
@@ -52,7 +54,7 @@ impl EventSource for Events {
 
     fn next(&mut self) -> io::Result<Option<Event>> {
         if let Some(event) = self.pending.pop_front() {
-            return Ok(Some(event));
+            return Ok(Some(self.noted(event)));
         }
         let mut list = self.subscriptions.list.lock().unwrap_or_else(PoisonError::into_inner);
         for subscription in list.iter_mut() {
@@ -81,6 +83,23 @@ impl EventSource for Events {
                 }
             }
         }
-        Ok(self.pending.pop_front())
+        drop(list);
+        Ok(self.pending.pop_front().map(|event| self.noted(event)))
+    }
+}
+
+impl Events {
+    /// The driver's own list of peers follows what the kernel did by itself.
+    fn noted(&self, event: Event) -> Event {
+        if let Some(driver) = self.driver.upgrade() {
+            match event {
+                // what was asked for was noted when it was
+                Event::PeerDeleted { reason: DelReason::Userspace, .. } => {}
+                Event::PeerDeleted { peer, .. } => driver.reconcile(peer),
+                Event::Lost => driver.reconcile_all(),
+                _ => {}
+            }
+        }
+        event
     }
 }

@@ -14,6 +14,7 @@
 #![cfg(target_os = "linux")]
 
 mod api;
+mod clamp;
 mod dco_v2;
 mod device;
 mod driver;

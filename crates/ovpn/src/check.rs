@@ -10,7 +10,7 @@
 //!
 //! office.ovpn: accepted, 1 remark
 //!   role        client of vpn.example.org:1194/udp
-//!   data plane  engine: `comp-lzo` (office.ovpn:9:1) wants compression framing, which the kernel's driver does not speak
+//!   data plane  engine: `comp-lzo` wants compression framing, which the kernel's driver does not speak (office.ovpn:9:1)
 //!   ciphers     AES-256-GCM, AES-128-GCM, CHACHA20-POLY1305
 //!   control     tls-auth, TLS 1.2 or later
 //! ```
@@ -19,13 +19,14 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 
-use ovpn_config::model::{DataPlane, Local, Protocol, Role, TlsRole, TlsVersion};
-use ovpn_config::{Class, Config, Diagnostic, Feature, Loaded, Wanted, features_wanted, load_command_line};
+use ovpn_config::model::{Local, Protocol, Role, TlsRole, TlsVersion};
+use ovpn_config::{Class, Config, Diagnostic, Loaded, features_wanted, load_command_line};
+use ovpn_kernel::Availability;
 use serde::Serialize;
 
 use crate::check_files;
 use crate::config_files::Files;
-use crate::planner;
+use crate::planner::{self, Machine};
 
 pub(crate) const HELP: &str = "Says what a configuration would do, and starts nothing.
 
@@ -72,7 +73,8 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
         };
         return print(&text, ExitCode::SUCCESS);
     }
-    let report = Report::new(name, &loaded, kernel_driver());
+    let machine = planner::look(loaded.config.device.name.as_deref());
+    let report = Report::new(name, &loaded, &machine);
     let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = if json { report.json() } else { report.text(&loaded, colour) };
@@ -99,19 +101,6 @@ fn name_of<'a>(words: &[&'a str]) -> Option<&'a str> {
             .next_back()
             .or(Some("[CMD-LINE]")),
     }
-}
-
-/// Whether this machine has the kernel's driver: built in, loaded, or there to be loaded.
-fn kernel_driver() -> bool {
-    if std::path::Path::new("/sys/module/ovpn").exists() {
-        return true;
-    }
-    let Ok(release) = std::fs::read_to_string("/proc/sys/kernel/osrelease") else { return false };
-    let dir = format!("/lib/modules/{}", release.trim());
-    ["modules.dep", "modules.builtin"].iter().any(|list| {
-        std::fs::read_to_string(format!("{dir}/{list}"))
-            .is_ok_and(|text| text.lines().any(|l| l.contains("/ovpn.ko") || l.contains("/ovpn-dco-v2.ko")))
-    })
 }
 
 /// The whole answer; as JSON it is described in docs/check.md.
@@ -160,9 +149,9 @@ struct Said {
 }
 
 impl Report {
-    fn new(file: &str, loaded: &Loaded, kernel_available: bool) -> Self {
+    fn new(file: &str, loaded: &Loaded, machine: &Machine) -> Self {
         let c = &loaded.config;
-        let data_plane = Choice::new(loaded, kernel_available);
+        let data_plane = Choice::new(loaded, machine);
         let said = |d: &Diagnostic| {
             let place = d.span.map(|s| loaded.sources.place(s));
             Said {
@@ -212,7 +201,11 @@ impl Report {
             role: "client options",
             remotes: Vec::new(),
             listen: Vec::new(),
-            data_plane: Choice { choice: "none", kernel_available: kernel_driver(), reasons: Vec::new() },
+            data_plane: Choice {
+                choice: "none",
+                kernel_available: kernel_available(&planner::look(None)),
+                reasons: Vec::new(),
+            },
             ciphers: Vec::new(),
             control: Vec::new(),
             diagnostics: Vec::new(),
@@ -253,14 +246,14 @@ impl Report {
             (role, remotes, _) => format!("{role}, with {}", few(remotes)),
         };
         row(&mut out, "role", &with);
-        let mut reasons = self.data_plane.reasons.iter().map(|r| r.text.as_str());
+        let mut reasons = self.data_plane.reasons.iter().map(Reason::shown);
         row(
             &mut out,
             "data plane",
             &format!("{}: {}", self.data_plane.choice, reasons.next().unwrap_or_default()),
         );
         for reason in reasons {
-            row(&mut out, "", reason);
+            row(&mut out, "", &reason);
         }
         row(&mut out, "ciphers", &self.ciphers.join(", "));
         row(&mut out, "control", &self.control.join(", "));
@@ -269,48 +262,41 @@ impl Report {
 }
 
 impl Choice {
-    /// The kernel's driver where it is there and can carry this, else the engine; with every reason against the kernel.
-    fn new(loaded: &Loaded, kernel_available: bool) -> Self {
-        let wanted = features_wanted(&loaded.config);
-        // Only servers need one subnet; two ends may have a pair of addresses on every data plane.
-        let server = loaded.config.role == Role::Server;
-        let mut reasons: Vec<Reason> = wanted
-            .iter()
-            .filter(|w| w.feature != Feature::PointToPoint || server)
-            .filter_map(|w| planner::against_kernel(&w.feature).map(|text| Reason::new(loaded, w, text)))
-            .collect();
-        let by_name = loaded.config.device.data_plane;
-        let plain =
-            |text: &str| Reason { text: text.to_owned(), option: "", file: None, line: None, column: None };
-        let choice = match by_name {
-            DataPlane::Kernel => "kernel",
-            _ if reasons.is_empty() && kernel_available => "kernel",
-            _ => "engine",
+    /// What the planner decides, as it will when the configuration is run on this machine.
+    fn new(loaded: &Loaded, machine: &Machine) -> Self {
+        let plan = planner::plan(&features_wanted(&loaded.config), machine);
+        let choice = match plan.choice {
+            planner::Choice::Kernel(_) => "kernel",
+            planner::Choice::Engine => "engine",
+            planner::Choice::Nobody => "none",
         };
-        if choice == "kernel" && reasons.is_empty() {
-            reasons.push(plain("the kernel's driver is there and can carry all of this"));
-        } else if !kernel_available {
-            reasons.push(plain(
-                "this machine's kernel has no driver for OpenVPN (Linux 6.16 and later can have it)",
-            ));
-        }
-        Self { choice, kernel_available, reasons }
+        let reasons = plan.reasons.into_iter().map(|reason| Reason::new(loaded, reason)).collect();
+        Self { choice, kernel_available: kernel_available(machine), reasons }
     }
 }
 
+fn kernel_available(machine: &Machine) -> bool {
+    let Availability { ovpn, dco_v2 } = &machine.availability;
+    ovpn.capabilities().or(dco_v2.capabilities()).is_some()
+}
+
 impl Reason {
-    fn new(loaded: &Loaded, wanted: &Wanted, text: &str) -> Self {
-        let place = wanted.span.map(|s| loaded.sources.place(s));
-        let text = match &place {
-            Some(place) => format!("`{}` ({place}) {text}", wanted.option),
-            None => text.to_owned(),
-        };
+    fn new(loaded: &Loaded, reason: planner::Reason) -> Self {
+        let place = reason.wanted.as_ref().and_then(|wanted| wanted.span).map(|s| loaded.sources.place(s));
         Self {
-            text,
-            option: wanted.option,
+            text: reason.text,
+            option: reason.wanted.map_or("", |wanted| wanted.option),
             file: place.as_ref().map(|p| p.file.clone()),
             line: place.as_ref().map(|p| p.line),
             column: place.as_ref().map(|p| p.column),
+        }
+    }
+
+    /// The text, and where in the configuration the reason stands.
+    fn shown(&self) -> String {
+        match (&self.file, self.line, self.column) {
+            (Some(file), Some(line), Some(column)) => format!("{} ({file}:{line}:{column})", self.text),
+            _ => self.text.clone(),
         }
     }
 }
@@ -373,6 +359,7 @@ fn remarks(diagnostics: &[Diagnostic]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::planner::machines;
     use ovpn_config::{NoFiles, load_text};
 
     const CLIENT: &str = "client\ndev tun\nremote vpn.example.org 1194\nca ca.crt\ncert me.crt\nkey me.key\nremote-cert-tls server\n";
@@ -384,30 +371,34 @@ mod tests {
     #[test]
     fn the_kernel_carries_what_it_can() {
         let loaded = load(CLIENT);
-        assert_eq!(Choice::new(&loaded, true).choice, "kernel");
-        let without = Choice::new(&loaded, false);
-        assert_eq!(without.choice, "engine");
+        let with = Choice::new(&loaded, &machines::with(true, false));
+        assert_eq!((with.choice, with.kernel_available), ("kernel", true));
+        let without = Choice::new(&loaded, &machines::with(false, false));
+        assert_eq!((without.choice, without.kernel_available), ("engine", false));
         assert!(without.reasons[0].text.contains("has no driver"));
+        let strict = load(&format!("{CLIENT}data-plane kernel\n"));
+        assert_eq!(Choice::new(&strict, &machines::with(false, false)).choice, "none");
     }
 
     #[test]
     fn the_reason_names_option_and_place() {
         let loaded = load(&format!("{CLIENT}comp-lzo\n"));
-        let choice = Choice::new(&loaded, true);
+        let choice = Choice::new(&loaded, &machines::with(true, false));
         assert_eq!(choice.choice, "engine");
         assert_eq!(
             choice.reasons[0].text,
-            "`comp-lzo` (office.ovpn:8:1) wants compression framing, which the kernel's driver does not speak"
+            "`comp-lzo` wants compression framing, which the kernel's driver does not speak"
         );
+        assert!(choice.reasons[0].shown().ends_with(" does not speak (office.ovpn:8:1)"));
         assert_eq!((choice.reasons[0].option, choice.reasons[0].line), ("comp-lzo", Some(8)));
         let loaded = load(&format!("{CLIENT}data-plane engine\n"));
-        assert!(Choice::new(&loaded, true).reasons[0].text.contains("`data-plane`"));
+        assert!(Choice::new(&loaded, &machines::with(true, false)).reasons[0].text.contains("`data-plane`"));
     }
 
     #[test]
     fn the_text_says_it_all() {
         let loaded = load(&format!("{CLIENT}comp-lzo\n<tls-auth>\nx\n</tls-auth>\nkey-direction 1\n"));
-        let text = Report::new("office.ovpn", &loaded, true).text(&loaded, false);
+        let text = Report::new("office.ovpn", &loaded, &machines::with(true, false)).text(&loaded, false);
         for part in [
             "deprecated: office.ovpn:8:1: `comp-lzo`",
             "\n8 | comp-lzo\n",
@@ -421,7 +412,7 @@ mod tests {
         }
         assert!(!text.contains('\x1b'));
         let refused = load("client\ndev tap\n");
-        let text = Report::new("office.ovpn", &refused, true).text(&refused, false);
+        let text = Report::new("office.ovpn", &refused, &machines::with(true, false)).text(&refused, false);
         assert!(text.contains("office.ovpn: refused, 1 unsupported"), "{text}");
     }
 
@@ -429,7 +420,8 @@ mod tests {
     fn the_object_keeps_its_shape() {
         let loaded = load(&format!("{CLIENT}comp-lzo\nverb x\n"));
         let json: serde_json::Value =
-            serde_json::from_str(&Report::new("office.ovpn", &loaded, false).json()).expect("JSON");
+            serde_json::from_str(&Report::new("office.ovpn", &loaded, &machines::with(false, false)).json())
+                .expect("JSON");
         assert_eq!(json["schema"], "ovpn-check/1");
         assert_eq!((&json["accepted"], &json["ready"]), (&false.into(), &false.into()));
         assert_eq!(json["role"], "client");

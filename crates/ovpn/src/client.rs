@@ -76,6 +76,8 @@ pub(crate) struct Client {
     proxy_login: Option<Credentials>,
     pub(crate) management: Option<Handle>,
     pub(crate) plane: Option<Plane>,
+    /// What the kernel's driver refused, which made the engine take over.
+    refusal: Option<String>,
     entries: Vec<Entry>,
     remotes: Remotes,
     retry: Retry,
@@ -128,6 +130,7 @@ impl Client {
             proxy_login: None,
             management: setup.management.clone(),
             plane: None,
+            refusal: None,
             remotes: Remotes::new(entries.len()),
             entries,
             retry,
@@ -167,7 +170,9 @@ impl Client {
                 return Ok(outcome);
             }
             self.tell(TunnelState::Reconnecting, &state_word(&signal), None);
-            if !self.config.device.persist {
+            let refusal = self.plane.as_ref().and_then(Plane::refusal);
+            if !self.config.device.persist || refusal.is_some() {
+                self.refusal = refusal.or(self.refusal.take());
                 self.plane_down("restart", &Ok(Outcome::Reload)).await;
             }
             if end.completed {
@@ -284,7 +289,7 @@ impl Client {
         };
         self.tell(TunnelState::Wait, "", None);
         if self.plane.is_none() {
-            let plane = Plane::open(&self.config, Mode::P2p)?;
+            let plane = Plane::open(&self.config, Mode::P2p, self.refusal.as_deref())?;
             if let Some(guard) = &mut self.guard {
                 guard.device(&plane.data_plane().device().name)?;
             }

@@ -45,6 +45,12 @@ pub(crate) fn peer_id(negotiated: &Negotiated) -> dco::PeerId {
     negotiated.peer_id.and_then(dco::PeerId::new).or(dco::PeerId::new(0)).unwrap_or(dco::PeerId::MAX)
 }
 
+/// Whether a peer has no key to send with: after lost events, the one that said so may be among them.
+pub(crate) fn lacks_a_key(data_plane: &dyn dco::DataPlane, peer: dco::PeerId) -> bool {
+    let key = data_plane.key_get(peer, dco::KeySlot::Primary);
+    key.is_err_and(|error| error.kind() == dco::ErrorKind::NoSuchKey)
+}
+
 /// The framing that a compression option stands for.
 pub(crate) const fn framing(compression: Option<Compression>) -> Framing {
     match compression {

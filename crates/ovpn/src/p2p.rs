@@ -81,6 +81,8 @@ struct Peer {
     guard: Option<LeakGuard>,
     /// What each entry's name resolved to; used again where nothing may be asked outside of the tunnel.
     addresses: HashMap<usize, SocketAddr>,
+    /// What the kernel's driver refused, which made the engine take over.
+    refusal: Option<String>,
     last_signal: Option<Signal>,
 }
 
@@ -121,6 +123,7 @@ impl Peer {
             plane: None,
             guard: None,
             addresses: HashMap::new(),
+            refusal: None,
             last_signal: None,
             config,
         })
@@ -140,7 +143,7 @@ impl Peer {
             }
             self.remotes.attempt();
             if self.plane.is_none() {
-                let mut plane = Plane::open(&self.config, Mode::P2p)?;
+                let mut plane = Plane::open(&self.config, Mode::P2p, self.refusal.as_deref())?;
                 if let Some(guard) = &mut self.guard {
                     guard.device(&plane.data_plane().device().name)?;
                 }
@@ -165,9 +168,11 @@ impl Peer {
             if let Some(outcome) = Outcome::of(&signal) {
                 return Ok(outcome);
             }
-            if !self.config.device.persist
+            let refusal = self.plane.as_ref().and_then(Plane::refusal);
+            if (!self.config.device.persist || refusal.is_some())
                 && let Some(plane) = self.plane.take()
             {
+                self.refusal = refusal.or(self.refusal.take());
                 plane.close(&self.config, "restart", &signal.word()).await;
             }
             if completed {
@@ -517,6 +522,9 @@ impl Link<'_> {
                     }
                     _ => tracing::warn!("{failure}"),
                 }
+                if failure.kind == FailureKind::NoPeerId {
+                    self.plane.fall_back(&failure.sentence);
+                }
                 return Ok(Some(Signal::soft(Kind::Usr1, "tls-error")));
             }
             _ => {}
@@ -543,11 +551,14 @@ impl Link<'_> {
         board().state("CONNECTED");
     }
 
-    fn key_result(&self, result: dco::Result<()>) -> Result<Option<Signal>, Fatal> {
+    fn key_result(&mut self, result: dco::Result<()>) -> Result<Option<Signal>, Fatal> {
         match result {
             Ok(()) => Ok(None),
             Err(error) if error.kind() == dco::ErrorKind::NoSuchPeer => {
                 Ok(Some(Signal::soft(Kind::Usr1, "ping-restart")))
+            }
+            Err(error) if self.plane.fall_back(&error.to_string()) => {
+                Ok(Some(Signal::soft(Kind::Usr1, "init_instance")))
             }
             Err(error) => Err(Fatal::new("the data plane does not take the key", error)),
         }
@@ -584,6 +595,7 @@ impl Link<'_> {
             }
             Err(error) => {
                 tracing::error!("the data plane does not take the peer: {error}");
+                self.plane.fall_back(&error.to_string());
                 Some(Signal::soft(Kind::Usr1, "init_instance"))
             }
         }
@@ -619,6 +631,19 @@ impl Link<'_> {
             }
             dco::Event::PeerExit { peer } if Some(peer) == self.peer => {
                 Ok(Some(Signal::soft(Kind::Usr1, "remote-exit")))
+            }
+            dco::Event::Lost => {
+                let Some(id) = self.peer else { return Ok(None) };
+                match self.plane.data_plane().peer_get(id) {
+                    Ok(info) => {
+                        self.remote = info.remote.filter(|_| !self.tcp).or(self.remote);
+                        Ok(None)
+                    }
+                    Err(_) => {
+                        self.peer = None;
+                        Ok(Some(Signal::soft(Kind::Usr1, "ping-restart")))
+                    }
+                }
             }
             dco::Event::DataPlaneGone => {
                 Err(Fatal("the data plane is gone: its process or device was removed".to_owned()))

@@ -10,14 +10,18 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::environment::Environment;
 use crate::outcome::Fatal;
+use crate::planner::{Choice, Plan};
 use crate::routes::{self, Situation};
 use crate::script::Script;
+use crate::setup::{self, Opened};
 use crate::tunnel::{self, Tunnel};
-use crate::{port, script_environment as variables, setup};
+use crate::{port, script_environment as variables};
 
 /// The device and what is in force on it.
 pub(crate) struct Plane {
     data_plane: Arc<dyn DataPlane>,
+    plan: Plan,
+    refusal: Option<String>,
     tunnel: Tunnel,
     pub(crate) events: UnboundedReceiver<Event>,
     up: Option<Up>,
@@ -35,21 +39,37 @@ struct Up {
 }
 
 impl Plane {
-    /// Opens the device.
+    /// Opens the device. `refusal` is what the kernel's driver refused before.
     ///
     /// # Errors
     /// What the system denied.
-    pub(crate) fn open(config: &Config, mode: Mode) -> Result<Self, Fatal> {
-        let data_plane = setup::open_data_plane(config, mode)?;
-        let tunnel = Tunnel::new(data_plane.device()).map_err(|error| Fatal::new("rtnetlink", error))?;
+    pub(crate) fn open(config: &Config, mode: Mode, refusal: Option<&str>) -> Result<Self, Fatal> {
+        let Opened { data_plane, plan } = setup::open_data_plane(config, mode, refusal)?;
+        let tunnel = Tunnel::new(&*data_plane).map_err(|error| Fatal::new("rtnetlink", error))?;
         let events =
             port::events(&*data_plane).map_err(|error| Fatal::new("the data plane's events", error))?;
-        Ok(Self { data_plane, tunnel, events, up: None })
+        Ok(Self { data_plane, plan, refusal: None, tunnel, events, up: None })
     }
 
     /// The data plane.
     pub(crate) fn data_plane(&self) -> &Arc<dyn DataPlane> {
         &self.data_plane
+    }
+
+    /// The kernel's driver refused something that this connection needs: the next one is the engine's. False where the
+    /// engine carries this already, or somebody insisted on the kernel.
+    pub(crate) fn fall_back(&mut self, refusal: &str) -> bool {
+        let may = matches!(self.plan.choice, Choice::Kernel(_)) && !self.plan.by_name;
+        if may {
+            tracing::warn!("the kernel's driver refused: {refusal}; trying again with the engine");
+            self.refusal = Some(refusal.to_owned());
+        }
+        may
+    }
+
+    /// What the kernel's driver refused: this data plane is to be closed, and the next one opened with that.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.refusal.clone()
     }
 
     /// Configures the device as `config` says, unless that is in force already. `options` are those of a client's

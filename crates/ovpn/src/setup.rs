@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ovpn_config::{Config, features_wanted};
-use ovpn_dco::{DataPlane, Driver, Mode};
+use ovpn_dco::{DataPlane, Mode};
 use ovpn_engine::{Engine, EngineConfig};
 use ovpn_kernel::Kernel;
 
 use crate::environment::Environment;
 use crate::management::Handle;
 use crate::outcome::Fatal;
-use crate::planner::{self, Choice};
+use crate::planner::{self, Choice, Plan};
 use crate::script_environment;
 use crate::status::{self, Observed};
 
@@ -34,49 +34,56 @@ impl Setup {
     }
 }
 
-/// Opens the data plane for a mode and says in one line which it is, and why.
+/// An open data plane, and why it is this one.
+pub(crate) struct Opened {
+    /// The data plane.
+    pub(crate) data_plane: Arc<dyn DataPlane>,
+    /// The decision.
+    pub(crate) plan: Plan,
+}
+
+/// Opens the data plane for a mode and says in one line which it is, and why. `refusal` is what the kernel's driver
+/// refused before in this process.
 ///
 /// # Errors
 /// A sentence about what the system denied.
-pub(crate) fn open_data_plane(config: &Config, mode: Mode) -> Result<Arc<dyn DataPlane>, Fatal> {
+pub(crate) fn open_data_plane(config: &Config, mode: Mode, refusal: Option<&str>) -> Result<Opened, Fatal> {
     let name = config.device.name.as_deref().unwrap_or("tun");
-    let machine = planner::look(config.device.name.as_deref());
-    let plan = planner::plan(&features_wanted(config), &machine)
-        .map_err(|reasons| Fatal(format!("data-plane kernel: {}", reasons.join("; "))))?;
-    let plane = match plan.choice {
-        Choice::Engine => open_engine(name, mode)?,
-        Choice::Kernel(api) => match Kernel::open_with(api, name, mode) {
-            Ok(kernel) => Arc::new(kernel),
-            Err(error) if plan.by_name => {
-                return Err(Fatal(format!("data-plane kernel: cannot open device {name}: {error}")));
-            }
+    let wanted = features_wanted(config);
+    let mut machine = planner::look(config.device.name.as_deref());
+    machine.refusal = refusal.map(str::to_owned);
+    let mut plan = planner::plan(&wanted, &machine);
+    let mut kernel = None;
+    if let Choice::Kernel(api) = plan.choice {
+        match Kernel::open_with(api, name, mode) {
+            Ok(driver) => kernel = Some(driver),
             Err(error) => {
-                tracing::warn!(
-                    "the kernel's driver refuses device {name}: {error}; going on with the engine"
-                );
-                open_engine(name, mode)?
+                machine.refusal = Some(format!("device {name} cannot be opened: {error}"));
+                plan = planner::plan(&wanted, &machine);
             }
-        },
-    };
-    let capabilities = plane.capabilities();
-    let reason = plan.reasons.first().map_or("", String::as_str);
-    tracing::info!("Data plane: {} {}: {reason}", capabilities.driver, capabilities.version);
-    if matches!(capabilities.driver, Driver::Kernel | Driver::KernelV2) {
-        for note in &plan.notes {
-            tracing::warn!("{note}");
         }
     }
-    tracing::info!("TUN/TAP device {} opened", plane.device().name);
+    let data_plane: Arc<dyn DataPlane> = match (kernel, plan.choice) {
+        (Some(kernel), _) => Arc::new(kernel),
+        (None, Choice::Nobody) => return Err(Fatal(format!("data-plane kernel: {}", plan.why()))),
+        (None, _) => open_engine(name, mode)?,
+    };
+    let (capabilities, device) = (data_plane.capabilities(), &data_plane.device().name);
+    tracing::info!("Data plane: {} {}: {}", capabilities.driver, capabilities.version, plan.why());
+    for note in &plan.notes {
+        tracing::warn!("{note}");
+    }
+    tracing::info!("TUN/TAP device {device} opened");
     let board = status::board();
     let report = status::PlaneReport {
         driver: capabilities.driver.to_string(),
         version: capabilities.version.clone(),
-        device: plane.device().name.clone(),
-        reasons: plan.reasons.clone(),
+        device: device.clone(),
+        reasons: plan.reasons.iter().map(|reason| reason.text.clone()).collect(),
     };
-    let observed = Arc::new(Observed::new(plane, board.completed(), board.rekeys()));
+    let observed = Arc::new(Observed::new(data_plane, board.completed(), board.rekeys()));
     board.data_plane(report, Arc::downgrade(&observed));
-    Ok(observed)
+    Ok(Opened { data_plane: observed, plan })
 }
 
 fn open_engine(name: &str, mode: Mode) -> Result<Arc<dyn DataPlane>, Fatal> {

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use ovpn_config::Config;
 use ovpn_config::model::{Dns, DnsServer, DnsTransport, Dnssec, Gateway, Ifconfig, RouteHost};
+use ovpn_dco::Capabilities;
 use ovpn_sys::netlink::route::{LinkChange, Route as SystemRoute, Rtnetlink, TABLE_MAIN};
 
 use crate::dns;
@@ -22,6 +23,7 @@ use crate::routes::{self, Change, DefaultGateway, Redirect, Route, Situation, Ta
 pub(crate) struct Tunnel {
     name: String,
     index: u32,
+    driver: Capabilities,
     net: Rtnetlink,
     addresses: Vec<Assigned>,
     changes: Vec<Change>,
@@ -40,8 +42,10 @@ impl Tunnel {
     ///
     /// # Errors
     /// When rtnetlink cannot be used.
-    pub(crate) fn new(device: &ovpn_dco::Device) -> io::Result<Self> {
+    pub(crate) fn new(data_plane: &dyn ovpn_dco::DataPlane) -> io::Result<Self> {
+        let device = data_plane.device();
         Ok(Self {
+            driver: data_plane.capabilities().clone(),
             name: device.name.clone(),
             index: device.ifindex,
             net: Rtnetlink::open().map_err(io::Error::other)?,
@@ -65,8 +69,7 @@ impl Tunnel {
         if config.device.ifconfig_noexec {
             return Ok(());
         }
-        let kind = self.net.link_get(self.index).map_err(io::Error::other)?.kind;
-        let mtu = planner::device_mtu(config.device.mtu, kind.as_deref());
+        let mtu = planner::device_mtu(config.device.mtu, &self.driver);
         let change = LinkChange { up: Some(true), mtu: Some(u32::from(mtu)), ..LinkChange::default() };
         self.net.link_change(self.index, &change).map_err(io::Error::other)?;
         tracing::info!("net_iface_mtu_set: mtu {mtu} for {}", self.name);

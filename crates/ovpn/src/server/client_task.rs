@@ -37,7 +37,7 @@ use super::pool::Addresses;
 use super::registry::{ControlTraffic, Mail, Order};
 use super::routing_table::ClientId;
 use super::shared::{Shared, local_time, unix_now};
-use crate::data_plane::{framing, key_config, outside, peer_update, slot};
+use crate::data_plane::{framing, key_config, lacks_a_key, outside, peer_update, slot};
 use crate::environment::Environment;
 use crate::key_budget::KeyBudget;
 use crate::management::Handle;
@@ -353,14 +353,13 @@ impl ClientTask {
 
     fn on_plane(&mut self, event: dco::Event) -> Option<String> {
         match event {
+            // Asked for by this process; it comes late, and the id may be another client's by now.
+            dco::Event::PeerDeleted { reason: DelReason::Userspace, .. } => None,
             dco::Event::PeerDeleted { reason, .. } => {
                 self.in_data_plane = false;
                 match reason {
                     DelReason::Expired => Some("Inactivity timeout (--ping-restart), restarting".to_owned()),
-                    DelReason::TransportError | DelReason::TransportDisconnect => {
-                        Some(format!("Connection reset, restarting [{reason:?}]"))
-                    }
-                    DelReason::Teardown | DelReason::Userspace => None,
+                    _ => Some(format!("Connection reset, restarting [{reason:?}]")),
                 }
             }
             dco::Event::KeySwap { key_id, .. } => {
@@ -386,10 +385,23 @@ impl ClientTask {
                 tracing::info!("OCC exit message received by peer");
                 Some("remote-exit".to_owned())
             }
+            dco::Event::Lost if !self.in_data_plane => None,
             dco::Event::Lost => {
-                let gone =
-                    self.in_data_plane && self.base.shared.data_plane.peer_get(self.base.peer).is_err();
-                gone.then(|| "the data plane has lost the client".to_owned())
+                let (plane, peer) = (Arc::clone(&self.base.shared.data_plane), self.base.peer);
+                let Ok(info) = plane.peer_get(peer) else {
+                    self.in_data_plane = false;
+                    return Some("the data plane has lost the client".to_owned());
+                };
+                if lacks_a_key(&*plane, peer) {
+                    self.session.renegotiate(Now::system());
+                }
+                let here = self.base.remote;
+                let moved = info.remote.filter(|there| {
+                    !self.base.tcp
+                        && (there.ip().to_canonical(), there.port())
+                            != (here.ip().to_canonical(), here.port())
+                });
+                moved.and_then(|remote| self.on_plane(dco::Event::PeerFloat { peer, remote }))
             }
             dco::Event::DataPlaneGone => Some("the data plane is gone".to_owned()),
         }

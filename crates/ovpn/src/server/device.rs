@@ -10,8 +10,9 @@ use crate::environment::Environment;
 use crate::outcome::Fatal;
 use crate::routes;
 use crate::script::Script;
+use crate::script_environment as variables;
+use crate::setup::{self, Opened};
 use crate::tunnel::Tunnel;
-use crate::{script_environment as variables, setup};
 
 /// The device and what is in force on it.
 pub(crate) struct Device {
@@ -27,8 +28,8 @@ impl Device {
     /// # Errors
     /// What the system denied, or an `up` script that failed.
     pub(crate) async fn open(config: &Config, base: Environment) -> Result<Self, Fatal> {
-        let data_plane = setup::open_data_plane(config, Mode::MultiPeer)?;
-        let mut tunnel = Tunnel::new(data_plane.device()).map_err(|error| Fatal::new("rtnetlink", error))?;
+        let Opened { data_plane, .. } = setup::open_data_plane(config, Mode::MultiPeer, None)?;
+        let mut tunnel = Tunnel::new(&*data_plane).map_err(|error| Fatal::new("rtnetlink", error))?;
         let name = tunnel.name().to_owned();
         tunnel.configure(config).map_err(|error| Fatal(format!("{name} cannot be configured: {error}")))?;
         let mut environment = base;

@@ -406,6 +406,9 @@ fn pass_on(shared: &Shared, event: dco::Event) {
         | dco::Event::PeerFloat { peer, .. }
         | dco::Event::PeerExit { peer } => *peer,
         dco::Event::Lost | dco::Event::DataPlaneGone => {
+            if event == dco::Event::Lost {
+                remove_strangers(shared, &registry);
+            }
             for (_, client) in registry.clients() {
                 let _ = client.orders().send(Order::Plane(event.clone()));
             }
@@ -434,6 +437,19 @@ fn serve_status(shared: &Arc<Shared>) {
         facts.collect()
     });
     board().state("CONNECTED");
+}
+
+/// After lost events: peers of the data plane that are no client's here go.
+fn remove_strangers(shared: &Shared, registry: &Registry) {
+    match shared.data_plane.peer_dump() {
+        Ok(peers) => {
+            for peer in peers.into_iter().filter(|peer| registry.peer(peer.id).is_none()) {
+                tracing::info!("peer {} of the data plane is no client here: removed", peer.id);
+                let _ = shared.data_plane.peer_del(peer.id);
+            }
+        }
+        Err(error) => tracing::warn!("the data plane's peers cannot be read: {error}"),
+    }
 }
 
 fn status_version(shared: &Shared) -> StatusVersion {

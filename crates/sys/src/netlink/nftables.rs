@@ -62,7 +62,8 @@ impl MssClamp {
     /// # Errors
     /// What the system says: `EPERM`, or that the kernel has no nf_tables or is older than Linux 5.12.
     pub fn new(name: &str, device: u32) -> Result<Self> {
-        let clamp = Self { socket: Socket::open(Protocol::Netfilter)?, table: format!("ovpn-rs-{name}"), device };
+        let clamp =
+            Self { socket: Socket::open(Protocol::Netfilter)?, table: format!("ovpn-rs-{name}"), device };
         clamp.transaction(vec![clamp.new_table()])?;
         Ok(clamp)
     }

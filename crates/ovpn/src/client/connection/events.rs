@@ -1,5 +1,6 @@
 //! What the session and the data plane tell, and what follows from it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ovpn_control::{Event, Failure, FailureKind, Now};
@@ -7,7 +8,7 @@ use ovpn_dco::{self as dco, DelReason};
 use ovpn_wire::message::Restart;
 
 use super::{Connection, End};
-use crate::data_plane::{key_config, slot};
+use crate::data_plane::{self, key_config, slot};
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
 use crate::script::Script;
@@ -47,11 +48,17 @@ impl Connection<'_> {
                 Ok(Some(End::retry("remote-exit").stay()))
             }
             dco::Event::Lost => {
-                let known = match self.peer {
-                    Some(peer) => self.plane()?.data_plane().peer_get(peer).is_ok(),
-                    None => true,
-                };
-                Ok((!known).then(|| End::retry("ping-restart").stay()))
+                let Some(peer) = self.peer else { return Ok(None) };
+                let data_plane = Arc::clone(self.plane()?.data_plane());
+                if data_plane.peer_get(peer).is_err() {
+                    self.peer = None;
+                    return Ok(Some(End::retry("ping-restart").stay()));
+                }
+                if self.completed && data_plane::lacks_a_key(&*data_plane, peer) {
+                    tracing::info!("the data plane has no key to send with any more");
+                    self.session.renegotiate(Now::system());
+                }
+                Ok(None)
             }
             dco::Event::DataPlaneGone => {
                 self.peer = None;
@@ -168,11 +175,14 @@ impl Connection<'_> {
     }
 
     /// A peer that the data plane removed meanwhile is no reason to end the process; its event follows.
-    pub(super) fn key_problem(&self, result: dco::Result<()>) -> Result<Option<End>, Fatal> {
+    pub(super) fn key_problem(&mut self, result: dco::Result<()>) -> Result<Option<End>, Fatal> {
         match result {
             Ok(()) => Ok(None),
             Err(error) if error.kind() == dco::ErrorKind::NoSuchPeer => {
                 Ok(Some(End::retry("ping-restart").stay()))
+            }
+            Err(error) if self.plane()?.fall_back(&error.to_string()) => {
+                Ok(Some(End::retry("init_instance").stay()))
             }
             Err(error) => Err(Fatal::new("the data plane does not take the key", error)),
         }
@@ -197,9 +207,11 @@ impl Connection<'_> {
             FailureKind::RemoteExit => "remote-exit",
             FailureKind::Auth => "auth-failure",
             FailureKind::Closed => "init_instance",
-            FailureKind::HandWindow | FailureKind::Tls | FailureKind::Protocol | FailureKind::Negotiation => {
-                "tls-error"
-            }
+            FailureKind::HandWindow
+            | FailureKind::Tls
+            | FailureKind::Protocol
+            | FailureKind::Negotiation
+            | FailureKind::NoPeerId => "tls-error",
         };
         match failure.kind {
             FailureKind::HandWindow | FailureKind::Tls => {
@@ -208,6 +220,8 @@ impl Connection<'_> {
             }
             _ => tracing::warn!("{failure}"),
         }
-        End::retry(reason).stay_if(self.completed)
+        let engine_next = failure.kind == FailureKind::NoPeerId
+            && self.plane().is_ok_and(|plane| plane.fall_back(&failure.sentence));
+        End::retry(reason).stay_if(self.completed || engine_next)
     }
 }

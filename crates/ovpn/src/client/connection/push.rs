@@ -69,7 +69,9 @@ impl Connection<'_> {
             plane.data_plane().peer_new(&peer).and_then(|()| plane.data_plane().peer_set(id, &update))
         {
             tracing::error!("the data plane does not take the server as a peer: {error}");
-            return Ok(Some(End::retry("init_instance")));
+            let engine_next = plane.fall_back(&error.to_string());
+            let end = End::retry("init_instance");
+            return Ok(Some(if engine_next { end.stay() } else { end }));
         }
         self.peer = Some(id);
         self.offer_statistics(id);
