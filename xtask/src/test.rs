@@ -84,10 +84,9 @@ fn kernel() -> Result<()> {
     if !root().join(lab).is_file() {
         bail!("{lab} is not there: the kernel lab lies beside the repository");
     }
-    run(cargo().args(["test", "--package", "ovpn-kernel", "--all-features", "--test", "lab", "--"]).args([
-        "--ignored",
-        "--exact",
-        "in_the_lab",
-        "--nocapture",
-    ]))
+    let test = ["test", "--package", "ovpn", "--all-features", "--test", "kernel_lab", "--"];
+    run(cargo()
+        .args(test)
+        .args(["--ignored", "--exact", "in_the_lab", "--nocapture"])
+        .env("OVPN_STOCK_DIR", stock::fetch()?))
 }

@@ -1,4 +1,4 @@
-//! Tests that need a kernel with the driver `ovpn`, and root.
+//! The driver alone: the conformance suite, the kernel's refusals and ours, devices, events.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use ovpn_sys::netlink::route::{LinkChange, OvpnMode, Rtnetlink};
 use ovpn_sys::netlink::socket::{Protocol, Socket};
 use ovpn_sys::netns;
 
-struct Driver(Api);
+/// Makes devices of one of the drivers.
+pub(crate) struct Driver(pub(crate) Api);
 
 impl Factory for Driver {
     fn open(&self, mode: Mode) -> Result<Box<dyn DataPlane>> {
@@ -28,7 +29,7 @@ impl Factory for Driver {
 }
 
 /// Runs `test` in a new network namespace with its loopback device up.
-fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     netns::in_new(|| {
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         Rtnetlink::open().unwrap().link_change(1, &up).unwrap();
@@ -308,6 +309,29 @@ fn sockets_of_another_namespace() {
     });
 }
 
+fn make_and_delete(plane: &Kernel, transport: TransportId, peers: u32) {
+    for number in 0..peers {
+        let id = number % 1000 + 1;
+        let vpn = format!("10.9.{}.{}", id >> 8, id & 0xFF);
+        plane.peer_new(&peer(id, transport, Some("127.0.0.1:9"), Some(&vpn))).unwrap();
+        plane.peer_del(PeerId::new(id).unwrap()).unwrap();
+    }
+}
+
+/// Makes so many notifications in the namespace of the calling thread that whoever does not read loses some.
+pub(crate) fn flood(device: &str, peers: u32) {
+    let plane = Kernel::open_with(Api::Ovpn, device, Mode::MultiPeer).unwrap();
+    let transport = plane.transport_open(udp("127.0.0.1:0")).unwrap();
+    make_and_delete(&plane, transport.id, peers);
+}
+
+/// A peer that nobody knows, and its transport.
+pub(crate) fn some_peer(plane: &Kernel, id: u32, vpn: &str) -> (ovpn_dco::Transport, PeerConfig) {
+    let transport = plane.transport_open(udp("127.0.0.1:0")).unwrap();
+    let peer = peer(id, transport.id, Some("127.0.0.1:9"), Some(vpn));
+    (transport, peer)
+}
+
 /// More notifications than the socket's buffer holds: `Lost`, and a dump tells the truth.
 #[test]
 #[ignore = "needs the kernel's driver"]
@@ -317,12 +341,7 @@ fn lost_notifications_are_told() {
         let mut events = plane.events().unwrap();
         let transport = plane.transport_open(udp("127.0.0.1:0")).unwrap();
         // four MiB, each notification with its overhead of about half a KiB
-        for number in 0..14_000 {
-            let id = number % 1000 + 1;
-            let vpn = format!("10.9.{}.{}", id >> 8, id & 0xFF);
-            plane.peer_new(&peer(id, transport.id, Some("127.0.0.1:9"), Some(&vpn))).unwrap();
-            plane.peer_del(PeerId::new(id).unwrap()).unwrap();
-        }
+        make_and_delete(&plane, transport.id, 14_000);
         let (mut lost, mut seen) = (0, 0);
         while let Some(event) = events.next().unwrap() {
             lost += usize::from(event == Event::Lost);
@@ -358,7 +377,7 @@ fn probe_as_root_of_a_container() {
     let output = std::process::Command::new("unshare")
         .args(["--user", "--map-root-user", "--net"])
         .arg(exe)
-        .args(["--ignored", "--exact", "--nocapture", "inside::container_probe"])
+        .args(["--ignored", "--exact", "--nocapture", "driver::container_probe"])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
