@@ -29,7 +29,7 @@ pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &s
     let side = |side: &str| if tcp { format!("{proto}-{side}") } else { proto.to_owned() };
     // One end renews the keys, late enough for a slow machine to have done the rest before.
     let bye = if tcp { "" } else { "explicit-exit-notify 1\n" };
-    let of_client = format!("reneg-sec 12\nhand-window 30\n{bye}");
+    let of_client = format!("reneg-sec 12\nhand-window 60\n{bye}");
     let more = ["status status.log 1\nreneg-sec 0\n", &of_client];
     let mut tunnel = up(label, [server, client], [&side("server"), &side("client")], more);
     let (left, right) = (&tunnel.pair.left, &tunnel.pair.right);
