@@ -1,6 +1,7 @@
 //! Programs: run one to its end within a time limit, or keep one running under a guard.
 
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -163,12 +164,15 @@ impl Drop for Running {
 #[derive(Debug)]
 struct Collected {
     text: Arc<Mutex<Vec<u8>>>,
+    /// To look whether something is still to be read.
+    pipe: Option<OwnedFd>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Collected {
-    fn from(pipe: Option<impl Read + Send + 'static>) -> Self {
+    fn from(pipe: Option<impl Read + AsFd + Send + 'static>) -> Self {
         let text = Arc::new(Mutex::new(Vec::new()));
+        let look = pipe.as_ref().and_then(|pipe| pipe.as_fd().try_clone_to_owned().ok());
         let reader = pipe.map(|mut pipe| {
             let text = Arc::clone(&text);
             std::thread::spawn(move || {
@@ -183,7 +187,7 @@ impl Collected {
                 }
             })
         });
-        Self { text, reader }
+        Self { text, pipe: look, reader }
     }
 
     fn text(&self) -> String {
@@ -191,10 +195,16 @@ impl Collected {
     }
 
     /// Waits until everything that was printed has been read. A program that left a child in the background with
-    /// the pipe open would keep us forever: half a second is all it gets.
+    /// the pipe open would keep us forever: half a second without news is all it gets. On a busy machine our own
+    /// reader may be late: what is in the pipe is waited for.
     fn finish(&mut self) {
-        let end = Instant::now() + Duration::from_millis(500);
+        let last = Instant::now() + Duration::from_secs(30);
+        let mut end = Instant::now() + Duration::from_millis(500);
         while let Some(reader) = &self.reader {
+            let waits = |pipe: &OwnedFd| rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes > 0);
+            if self.pipe.as_ref().is_some_and(waits) {
+                end = (Instant::now() + Duration::from_millis(500)).min(last);
+            }
             if reader.is_finished() || Instant::now() >= end {
                 self.reader = None;
             } else {
