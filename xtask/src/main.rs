@@ -19,7 +19,7 @@ const HELP: &str = "\
 usage: cargo xtask TASK
 
   demo              build, then show a tunnel between two network namespaces
-  test [STEP…]      run every check and test that CI runs; STEP picks some: fmt clippy doc deny crates program kernel
+  test [STEP…]      run every check and test that CI runs; STEP picks some: fmt clippy doc deny crates program install kernel
   bench [ARG…]      run the tunnel benchmark with our release build against the peers that are installed
   compat            try us against every stock release and write the table in docs/compat.md
   stock             fetch the stock OpenVPN releases that the interoperability tests talk to

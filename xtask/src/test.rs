@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, has, is_root, root, run};
-use crate::{stock, tools};
+use crate::{install, stock, tools};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -16,6 +16,7 @@ const STEPS: &[Step] = &[
     ("deny", deny),
     ("crates", crates),
     ("program", program),
+    ("install", install::check),
     ("kernel", kernel),
 ];
 
@@ -68,7 +69,9 @@ fn deny() -> Result<()> {
 
 /// Tests of the library crates; those that open devices make them in namespaces of their own.
 fn crates() -> Result<()> {
-    run(cargo().args(["test", "--quiet", "--workspace", "--exclude", "ovpn", "--all-features"]))
+    run(cargo()
+        .args(["test", "--quiet", "--workspace", "--exclude", "ovpn", "--all-features"])
+        .env("OVPN_STOCK_DIR", stock::fetch()?))
 }
 
 /// Tests of the program: in network namespaces, on its own and with stock peers, one after the other.

@@ -20,6 +20,14 @@ pub(crate) const DEMO: &[Tool] = &[
     Tool { program: "openssl", package: "openssl" },
 ];
 
+/// What the benchmark needs beyond that; the peers it measures are for whoever wants them.
+pub(crate) const BENCH: &[Tool] = &[
+    Tool { program: "iperf3", package: "iperf3" },
+    Tool { program: "ethtool", package: "ethtool" },
+    Tool { program: "python3", package: "python3" },
+    Tool { program: "openvpn", package: "openvpn" },
+];
+
 /// What the tests need beyond that.
 pub(crate) const TEST: &[Tool] = &[
     Tool { program: "iperf3", package: "iperf3" },

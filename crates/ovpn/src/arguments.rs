@@ -55,8 +55,28 @@ impl<'a> Arguments<'a> {
 pub(crate) fn unknown(word: &str, known: &[&str]) -> String {
     match ovpn_config::table::nearest_of(word, known.iter().copied()) {
         Some(near) => format!("\"{word}\" is not known here; did you mean {near}?"),
+        None if known.len() <= 6 && !known.is_empty() => {
+            format!("\"{word}\" is not known here; take one of {}", known.join(", "))
+        }
         None => format!("\"{word}\" is not known here"),
     }
+}
+
+/// A sentence about wrong use, and where the right one is shown.
+pub(crate) fn with_help(sentence: &str, command: &str) -> String {
+    let stop = if sentence.ends_with('?') { "" } else { ";" };
+    format!("{sentence}{stop} `ovpn {command} --help` shows how")
+}
+
+/// A sentence for people: without the numbers of system errors (` (os error 2)`).
+pub(crate) fn plain(sentence: &str) -> String {
+    let mut out = String::with_capacity(sentence.len());
+    let mut rest = sentence;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        out.push_str(before);
+        rest = after.split_once(')').map_or("", |(_, after)| after);
+    }
+    out + rest
 }
 
 /// Runs a command: its help, or what its words ask for.
@@ -76,14 +96,14 @@ pub(crate) fn run<W>(
     let wish = match parse(Arguments::new(words)) {
         Ok(wish) => wish,
         Err(Wrong(sentence)) => {
-            eprintln!("ovpn {name}: {sentence}; `ovpn {name} --help` shows how");
+            eprintln!("ovpn {name}: {}", with_help(&sentence, name));
             return ExitCode::from(2);
         }
     };
     match perform(wish) {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
-            eprintln!("ovpn {name}: {sentence}");
+            eprintln!("ovpn {name}: {}", plain(&sentence));
             ExitCode::FAILURE
         }
     }
@@ -104,6 +124,12 @@ mod tests {
         let error = arguments.next(&known).unwrap_err().0;
         assert_eq!(error, "\"--dayz\" is not known here; did you mean --days?");
         assert_eq!(arguments.value("--days"), Err(Wrong("--days wants a value".to_owned())));
-        assert_eq!(unknown("--frobnicate", &known), "\"--frobnicate\" is not known here");
+        assert_eq!(
+            unknown("ad", &["add", "list"]),
+            "\"ad\" is not known here; take one of add, list",
+            "too short to guess"
+        );
+        assert_eq!(with_help("did you mean x?", "init"), "did you mean x? `ovpn init --help` shows how");
+        assert_eq!(plain("a: No such file (os error 2); do b"), "a: No such file; do b");
     }
 }

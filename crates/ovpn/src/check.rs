@@ -56,7 +56,7 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
         }
     }
     let Some(name) = name_of(&rest) else {
-        eprint!("ovpn check: name a configuration file\n\n{HELP}");
+        eprintln!("ovpn check: {}", crate::arguments::with_help("name a configuration file", "check"));
         return ExitCode::from(2);
     };
     let mut loaded = load_command_line(&rest, &Files);

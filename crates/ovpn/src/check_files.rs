@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use ovpn_config::model::{Credentials, CrlSource, Material};
+use ovpn_config::model::{Credentials, CrlSource, Material, Role};
 use ovpn_config::{Class, Config, Diagnostic};
 use zeroize::Zeroizing;
 
@@ -65,12 +65,26 @@ pub(crate) fn look(c: &Config, now: u64) -> Vec<Diagnostic> {
                 }
             },
         };
+        if let ("crl-verify", Some(end)) = (option, next_list(&text))
+            && end < i64::try_from(now).unwrap_or(i64::MAX)
+        {
+            let date = pki::day(u64::try_from(end).unwrap_or(0));
+            out.push(say(
+                Class::Incomplete,
+                format!("the revocation list ended on {date}, so that every certificate is refused"),
+                "make a new one: `ovpn profile revoke NAME`, or easy-rsa's `gen-crl`",
+            ));
+        }
         if matches!(option, "ca" | "cert" | "extra-certs") {
             for (name, expires) in certificates(&text) {
                 let days = (expires - i64::try_from(now).unwrap_or(i64::MAX)).div_euclid(86_400);
                 let date = pki::day(u64::try_from(expires).unwrap_or(0));
                 if days < 0 {
-                    let help = "get a new one (from `ovpn init`: `ovpn profile renew NAME`)";
+                    let help = if c.role == Role::Server {
+                        "have its authority issue a new one"
+                    } else {
+                        "get a new one (from `ovpn init`: `ovpn profile renew NAME`)"
+                    };
                     out.push(say(
                         Class::Incomplete,
                         format!("the certificate {name} expired on {date}"),
@@ -84,6 +98,13 @@ pub(crate) fn look(c: &Config, now: u64) -> Vec<Diagnostic> {
         }
     }
     out
+}
+
+/// When a revocation list has to be followed by the next, in seconds since 1970.
+fn next_list(pem: &[u8]) -> Option<i64> {
+    let block = x509_parser::pem::Pem::iter_from_buffer(pem).find_map(Result::ok)?;
+    let (_, list) = x509_parser::parse_x509_crl(&block.contents).ok()?;
+    Some(list.next_update()?.timestamp())
 }
 
 fn in_directory(c: &Config, path: &str) -> std::path::PathBuf {

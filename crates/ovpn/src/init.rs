@@ -143,7 +143,9 @@ fn make(wish: &Wish, now: u64) -> Result<String, Sentence> {
     if let Err(sentence) = made {
         // Only what was made here, under a name of this process.
         let _ = std::fs::remove_dir_all(&staging);
-        return Err(sentence);
+        let sentence = sentence.replace(&*staging.to_string_lossy(), &dir.to_string_lossy());
+        let rights = "; run it as root, or name a folder of your own with --dir";
+        return Err(if sentence.contains("Permission denied") { sentence + rights } else { sentence });
     }
     let shown = dir.display();
     let (file, at) = if dir == Path::new(DEFAULT_DIR) {

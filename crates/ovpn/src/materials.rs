@@ -32,9 +32,14 @@ use crate::privileges;
 pub(crate) fn read(option: &str, material: &Material) -> Result<Zeroizing<Vec<u8>>, Fatal> {
     match material {
         Material::Inline(text) => Ok(Zeroizing::new(text.clone().into_bytes())),
-        Material::Path(path) => std::fs::read(path)
-            .map(Zeroizing::new)
-            .map_err(|error| Fatal(format!("--{option} fails with '{path}': {error}"))),
+        Material::Path(path) => std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+            let hint = match error.kind() {
+                std::io::ErrorKind::NotFound => "look at the path; it is relative to the working directory",
+                std::io::ErrorKind::PermissionDenied => "start as root, or as the file's owner",
+                _ => "look at the file",
+            };
+            Fatal(format!("--{option} fails with '{path}': {error}; {hint}"))
+        }),
     }
 }
 

@@ -249,8 +249,10 @@ impl Peer {
             .map_err(|error| Fatal::new("the address of --local cannot be used", error))?;
         let options = &self.config.transport;
         let (socket, remote) = if protocol == model::Protocol::TcpServer {
-            let listener = sockets::tcp_listen(bind, false, options)
-                .map_err(|error| Fatal(format!("Socket bind failed on local address {bind}: {error}")))?;
+            let listener = sockets::tcp_listen(bind, false, options).map_err(|error| {
+                let hint = sockets::bind_hint(&error);
+                Fatal(format!("Socket bind failed on local address {bind}: {error}{hint}"))
+            })?;
             tracing::info!("Listening for incoming TCP connection on {}", sockets::shown(bind));
             tokio::select! {
                 accepted = listener.accept() => match accepted {

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use ovpn_config::Config;
 use ovpn_config::model::{Log, LogFormat, Role};
+use ovpn_config::{Config, Diagnostic, Sources};
 
 use ovpn_sys::background::{self, Background, Split};
 
@@ -15,7 +15,9 @@ use crate::logging::{self, Style, Target};
 use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
 use crate::signal::Signals;
-use crate::{client, management, p2p, privileges, sd_notify, server, status, version};
+use crate::{
+    arguments, check_files, client, management, p2p, privileges, sd_notify, server, status, version,
+};
 
 /// Does what the command line asks for; the process ends with the returned code.
 pub(crate) fn run(words: &[String]) -> ExitCode {
@@ -30,7 +32,7 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Invocation::Wrong(sentence) => {
-            eprintln!("ovpn: {sentence}");
+            eprintln!("ovpn: {}", arguments::plain(&sentence));
             ExitCode::from(2)
         }
         Invocation::Run { wanted, words, file } => run_mode(wanted, &words, file),
@@ -69,7 +71,7 @@ fn run_mode(wanted: Wanted, words: &[String], file: Option<String>) -> ExitCode 
                 }
             }
             Err(fatal) => {
-                tracing::error!("{fatal}");
+                tracing::error!("{}", arguments::plain(&fatal.to_string()));
                 tracing::error!("Exiting due to fatal error");
                 sd_notify::failed(&fatal.to_string());
                 if let Some(background) = background.take() {
@@ -103,15 +105,8 @@ fn load(wanted: Wanted, words: &[String], first: bool) -> Result<Config, Fatal> 
         let early = if matches!(process.log, Log::Stderr) { Target::Stderr } else { Target::Stdout };
         let _ = logging::set_output(&early, style(&loaded.config));
     }
-    let obstacles: Vec<String> = loaded
-        .obstacles()
-        .map(|diagnostic| {
-            diagnostic
-                .stock
-                .clone()
-                .unwrap_or_else(|| format!("Options error: {}", diagnostic.one_line(&loaded.sources)))
-        })
-        .collect();
+    let obstacles: Vec<String> =
+        loaded.obstacles().map(|diagnostic| obstacle(diagnostic, &loaded.sources)).collect();
     for diagnostic in &loaded.diagnostics {
         if diagnostic.class.prevents_start() {
             continue;
@@ -122,11 +117,19 @@ fn load(wanted: Wanted, words: &[String], first: bool) -> Result<Config, Fatal> 
             _ => tracing::warn!("WARNING: {line}"),
         }
     }
+    if obstacles.is_empty() {
+        // What cannot be read at all fails later, in the words of its option.
+        for diagnostic in check_files::look(&loaded.config, crate::pki::now()) {
+            if !diagnostic.message.starts_with("cannot read") {
+                tracing::warn!("WARNING: {}", diagnostic.one_line(&loaded.sources));
+            }
+        }
+    }
     if let Some((last, before)) = obstacles.split_last() {
         for obstacle in before {
             tracing::error!("{obstacle}");
         }
-        return Err(Fatal(format!("{last}\nUse --help for more information.").replace('\n', " ")));
+        return Err(Fatal(last.clone()));
     }
     if !wanted.fits(loaded.config.role) {
         return Err(Fatal(format!(
@@ -135,6 +138,15 @@ fn load(wanted: Wanted, words: &[String], first: bool) -> Result<Config, Fatal> 
         )));
     }
     Ok(loaded.config)
+}
+
+/// What prevents the start: in stock's words where it has some, and what to do about it.
+fn obstacle(diagnostic: &Diagnostic, sources: &Sources) -> String {
+    match &diagnostic.stock {
+        Some(stock) if diagnostic.help.is_empty() => stock.clone(),
+        Some(stock) => format!("{stock}; {}", diagnostic.help),
+        None => format!("Options error: {}", diagnostic.one_line(sources)),
+    }
 }
 
 /// How lines of the log look.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ovpn_config::{Config, features_wanted};
-use ovpn_dco::{DataPlane, Mode};
+use ovpn_dco::{DataPlane, ErrorKind, Mode};
 use ovpn_engine::{Engine, EngineConfig};
 use ovpn_kernel::Kernel;
 
@@ -88,9 +88,15 @@ pub(crate) fn open_data_plane(config: &Config, mode: Mode, refusal: Option<&str>
 
 fn open_engine(name: &str, mode: Mode) -> Result<Arc<dyn DataPlane>, Fatal> {
     let engine = Engine::open(EngineConfig::new(name, mode)).map_err(|error| {
-        Fatal(format!(
-            "cannot open TUN device {name}: {error}; it needs /dev/net/tun and the capability CAP_NET_ADMIN (root)"
-        ))
+        let tun = std::path::Path::new("/dev/net/tun");
+        let hint = if !tun.exists() {
+            "there is no /dev/net/tun: load the module with `modprobe tun`, or pass the device into the container"
+        } else if matches!(error.kind(), ErrorKind::NotPermitted) || std::fs::File::open(tun).is_err() {
+            "a device needs root (the capability CAP_NET_ADMIN): start it with sudo"
+        } else {
+            "another program may have this device: see `ip link`, and `dev` in the configuration"
+        };
+        Fatal(format!("{error}; {hint}"))
     })?;
     Ok(Arc::new(engine))
 }

@@ -189,6 +189,18 @@ pub(crate) fn shown(address: SocketAddr) -> String {
     }
 }
 
+/// What to do about an address that cannot be bound.
+pub(crate) fn bind_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program has this port: `ss -lunpt` shows which, --port takes another"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this host has no such address: see `ip address`, and --local",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need root (or CAP_NET_BIND_SERVICE)",
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,16 @@ use ovpn_sys::background::{Background, Split, split};
 
 use driver::Driver;
 
+const EXAMPLES: &str = "
+Exit code: 0 done, else an errno, negative, in 8 bits.
+
+Examples:
+  ovpn cli new_iface tun0 P2P
+  ovpn cli new_peer tun0 1 none 1194 192.0.2.2 1194
+  ovpn cli new_key tun0 1 1 0 aes 0 data64.key
+  ovpn cli get_peer tun0
+  ovpn cli del_iface tun0";
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -86,6 +96,13 @@ pub(crate) fn dispatch(words: &[String]) -> Option<ExitCode> {
 
 /// Runs the tool with the arguments after its name.
 pub(crate) fn run(words: &[String]) -> ExitCode {
+    if let Some("--help" | "-h" | "help") = words.first().map(String::as_str) {
+        println!(
+            "Drives a data plane by hand, in the grammar of the kernel's test tool.\n\n{}\n{EXAMPLES}",
+            grammar::USAGE
+        );
+        return ExitCode::SUCCESS;
+    }
     let command = match grammar::parse(words) {
         Ok(command) => command,
         Err(error) => return failed(&error.into()),

@@ -61,9 +61,12 @@ impl Store {
     /// Reads a text; it may be secret.
     pub(crate) fn read(&self, name: &str) -> Result<Zeroizing<String>, Sentence> {
         let path = self.path(name);
-        std::fs::read_to_string(&path)
-            .map(Zeroizing::new)
-            .map_err(|error| format!("{}: {error}", path.display()))
+        std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => {
+                format!("{} is for its owner only: run this as root or as its owner", path.display())
+            }
+            _ => format!("{}: {error}", path.display()),
+        })
     }
 
     /// Writes a text that only the owner may read.

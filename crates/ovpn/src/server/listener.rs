@@ -51,8 +51,9 @@ pub(crate) async fn bind(shared: &Shared, local: &Local) -> Result<Listener, Fat
             }
             Err((address, error)) => {
                 return Err(Fatal(format!(
-                    "TCP/UDP: Socket bind failed on local address {}: {error}",
-                    sockets::shown(address)
+                    "TCP/UDP: Socket bind failed on local address {}: {error}{}",
+                    sockets::shown(address),
+                    sockets::bind_hint(&error)
                 )));
             }
         }
