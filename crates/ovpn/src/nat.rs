@@ -15,6 +15,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use ovpn_config::Config;
 use ovpn_config::model::Ifconfig;
 
+use crate::nft;
 use crate::outcome::Fatal;
 
 /// What was set; dropping it takes it back.
@@ -44,7 +45,7 @@ impl Nat {
         };
         let v6 = config.device.ifconfig_ipv6.map(|ifconfig| ifconfig.local.trunc());
         let table = format!("ovpn-{device}");
-        nft(&ruleset(&table, device, v4, v6))?;
+        nft::apply("nat", &ruleset(&table, device, v4, v6))?;
         let mut nat = Self { table, settings: Vec::new() };
         if v4.is_some() {
             nat.setting(Path::new("/proc/sys/net/ipv4/ip_forward"), "1")?;
@@ -101,7 +102,7 @@ impl Drop for Nat {
                 );
             }
         }
-        if let Err(error) = nft(&format!("delete table inet {}\n", self.table)) {
+        if let Err(error) = nft::apply("nat", &format!("delete table inet {}\n", self.table)) {
             tracing::warn!("{error}; remove it with `nft delete table inet {}`", self.table);
         }
     }
@@ -120,10 +121,6 @@ fn ruleset(table: &str, device: &str, v4: Option<Ipv4Net>, v6: Option<Ipv6Net>) 
         "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n  chain postrouting {{\n    \
          type nat hook postrouting priority srcnat; policy accept;\n{rules}  }}\n}}\n"
     )
-}
-
-fn nft(rules: &str) -> Result<(), Fatal> {
-    crate::nft::apply("nat", rules)
 }
 
 #[cfg(test)]

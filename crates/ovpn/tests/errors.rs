@@ -165,7 +165,7 @@ fn expired_certificates_are_named_before_they_fail() {
     )
     .unwrap();
     assert!(checked.stdout.contains("the certificate CN=server expired on "), "{}", checked.stdout);
-    assert!(checked.stdout.contains("get a new one"), "{}", checked.stdout);
+    assert!(checked.stdout.contains("have its authority issue a new one"), "{}", checked.stdout);
     // The server says the same at its start.
     let ns = Netns::new("expired").unwrap();
     let mut command = ns.command(OVPN);

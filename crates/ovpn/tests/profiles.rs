@@ -52,12 +52,13 @@ impl Vpn {
         server
     }
 
-    /// Names of the clients that the running server has.
+    /// Names of the clients whose data the running server carries.
     fn clients(&self) -> Vec<String> {
         let text = ovpn(&["status", &self.path("status.sock"), "--json"]);
         let status: serde_json::Value = serde_json::from_str(&text).unwrap();
         let peers = status["peers"].as_array().unwrap();
-        peers.iter().filter_map(|peer| Some(peer["name"].as_str()?.to_owned())).collect()
+        let carried = peers.iter().filter(|peer| peer["peer_id"].is_number());
+        carried.filter_map(|peer| Some(peer["name"].as_str()?.to_owned())).collect()
     }
 }
 
@@ -120,6 +121,9 @@ fn an_authority_of_easy_rsa_goes_on_here() {
     easyrsa(&["build-server-full", "server", "nopass"]);
     easyrsa(&["build-client-full", "carl", "nopass"]);
     easyrsa(&["build-client-full", "lost", "nopass"]);
+    // It puts away the key of what it revokes.
+    let key_of_lost = std::fs::read_to_string(pki.join("private/lost.key")).unwrap();
+    let cert_of_lost = std::fs::read_to_string(pki.join("issued/lost.crt")).unwrap();
     easyrsa(&["revoke", "lost"]);
     let at = pki.to_string_lossy().into_owned();
     let before = tree(&pki);
@@ -137,32 +141,30 @@ fn an_authority_of_easy_rsa_goes_on_here() {
     // What easy-rsa issued is good here, what it revoked is not, and a renewed profile is.
     let stock = StockOpenvpn::any().unwrap();
     let renewed = vpn.profile("renew", "carl");
-    let old = |name: &str| {
-        let text = std::fs::read_to_string(&renewed).unwrap();
-        let own = |tag: &str, file: &str| {
-            let content = std::fs::read_to_string(pki.join(file)).unwrap();
-            format!("<{tag}>\n{}\n</{tag}>", content.trim_end())
-        };
-        let text = replace_block(&text, "cert", &own("cert", &format!("issued/{name}.crt")));
-        let text = replace_block(&text, "key", &own("key", &format!("private/{name}.key")));
+    let read = |file: &str| std::fs::read_to_string(pki.join(file)).unwrap();
+    let old = |name: &str, cert: &str, key: &str| {
+        let text = replace_block(&std::fs::read_to_string(&renewed).unwrap(), "cert", cert);
+        let text = replace_block(&text, "key", key);
         vpn.dir.write(&format!("old-{name}.ovpn"), text).unwrap().to_string_lossy().into_owned()
     };
+    let carl = old("carl", &read("issued/carl.crt"), &read("private/carl.key"));
+    let lost = old("lost", &cert_of_lost, &key_of_lost);
     let pair = Pair::new("adopted").unwrap();
     let mut server = vpn.serve(&pair.left, &[]);
-    for profile in [renewed.clone(), old("carl")] {
+    for profile in [renewed.clone(), carl] {
         let mut client = stock.start(&pair.right, Path::new("/"), &["--config", &profile]).unwrap();
         client.wait_for_text(UP, LIMIT).unwrap();
         client.signal(15).unwrap();
         client.wait(LIMIT).unwrap();
     }
-    let mut client = stock.start(&pair.right, Path::new("/"), &["--config", &old("lost")]).unwrap();
+    let mut client = stock.start(&pair.right, Path::new("/"), &["--config", &lost]).unwrap();
     server.wait_for_text("revoked", LIMIT).unwrap();
     client.kill();
 }
 
 fn replace_block(text: &str, tag: &str, with: &str) -> String {
     let (start, end) = (text.find(&format!("<{tag}>")).unwrap(), text.find(&format!("</{tag}>")).unwrap());
-    format!("{}{with}{}", &text[..start], &text[end + tag.len() + 3..])
+    format!("{}<{tag}>\n{}\n{}", &text[..start], with.trim_end(), &text[end..])
 }
 
 /// Every file below a folder with its content.
