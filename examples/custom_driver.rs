@@ -150,6 +150,11 @@ impl DataPlane for Tally {
         Ok(())
     }
 
+    fn peer_exit(&self, id: PeerId) -> Result<()> {
+        // There is nobody to say goodbye to: nothing is sent.
+        self.with(id, |_| Ok(()))
+    }
+
     fn key_new(&self, peer: PeerId, slot: KeySlot, key: &KeyConfig) -> Result<()> {
         self.with(peer, |peer| {
             peer.keys[index(slot)] = Some(KeyInfo { key_id: key.key_id, cipher: key.cipher });

@@ -1,110 +1,14 @@
-//! The authority over its life: revocation on the running server, an authority of easy-rsa, forwarding, full disks and
-//! interrupted commands.
+//! The authority over its life: an authority of easy-rsa, forwarding, full disks and interrupted commands.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod made;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ovpn_testkit::{Output, Pair, Running, Star, StockOpenvpn, TempDir, run, wait_for};
-
-const LIMIT: Duration = Duration::from_secs(20);
-const UP: &str = "Initialization Sequence Completed";
-const OVPN: &str = env!("CARGO_BIN_EXE_ovpn");
-
-fn ovpn(words: &[&str]) -> String {
-    run(Command::new(OVPN).args(words), LIMIT).and_then(Output::success).expect("ovpn succeeds")
-}
-
-/// A folder in which `init` made a server for 10.10.1.1.
-struct Vpn {
-    dir: TempDir,
-    at: String,
-}
-
-impl Vpn {
-    fn new(label: &str, more: &[&str]) -> Self {
-        let dir = TempDir::new(label).unwrap();
-        let at = dir.path().join("vpn").to_string_lossy().into_owned();
-        let mut words = vec!["init", "--endpoint", "10.10.1.1", "--dir", &at];
-        words.extend(more);
-        ovpn(&words);
-        Self { dir, at }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).to_string_lossy().into_owned()
-    }
-
-    fn profile(&self, action: &str, name: &str) -> String {
-        let file = self.path(&format!("{name}.ovpn"));
-        ovpn(&["profile", action, name, "--dir", &self.at, "--output", &file]);
-        file
-    }
-
-    fn serve(&self, ns: &ovpn_testkit::Netns, more: &[&str]) -> Running {
-        let config = format!("{}/server.conf", self.at);
-        let socket = self.path("status.sock");
-        let mut command = ns.command(OVPN);
-        command.args(["server", &config, "--status-socket", &socket]).args(more);
-        let mut server = Running::start(&mut command).unwrap();
-        server.wait_for_text(UP, LIMIT).unwrap();
-        server
-    }
-
-    /// Names of the clients whose data the running server carries.
-    fn clients(&self) -> Vec<String> {
-        let text = ovpn(&["status", &self.path("status.sock"), "--json"]);
-        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let peers = status["peers"].as_array().unwrap();
-        let carried = peers.iter().filter(|peer| peer["peer_id"].is_number());
-        carried.filter_map(|peer| Some(peer["name"].as_str()?.to_owned())).collect()
-    }
-}
-
-/// Revokes a connected client's name: it is cut within two seconds, and another client is not.
-fn revoked_while_connected(stock: &StockOpenvpn, label: &str) {
-    let vpn = Vpn::new(label, &[]);
-    let star = Star::new(label, 2).unwrap();
-    let (anna, bert) = (vpn.profile("add", "anna"), vpn.profile("add", "bert"));
-    let mut server = vpn.serve(&star.hub, &[]);
-    // The second client reaches the server through its own cable.
-    let remote = ["--config", &bert, "--remote", "10.10.2.1", "1194"];
-    let mut first = stock.start(&star.leaves[0], Path::new("/"), &["--config", &anna]).unwrap();
-    let mut second = stock.start(&star.leaves[1], Path::new("/"), &remote).unwrap();
-    first.wait_for_text(UP, LIMIT).unwrap();
-    second.wait_for_text(UP, LIMIT).unwrap();
-    let reaches = |leaf: usize| {
-        let ping = ["-c", "1", "-W", "1", "10.8.0.1"];
-        star.leaves[leaf].try_run("ping", &ping, LIMIT).unwrap().status.success()
-    };
-    assert!(reaches(0) && reaches(1));
-
-    let revoked = Instant::now();
-    ovpn(&["profile", "revoke", "anna", "--dir", &vpn.at]);
-    wait_for("the revoked client's end", LIMIT, || {
-        (!vpn.clients().contains(&"anna".to_owned())).then_some(())
-    })
-    .unwrap();
-    let took = revoked.elapsed();
-    assert!(took < Duration::from_secs(2), "{}: cut after {took:?}", stock.version);
-    assert!(!reaches(0), "the tunnel is closed to it");
-    assert!(reaches(1) && vpn.clients().contains(&"bert".to_owned()), "another client notices nothing");
-    // It comes back and is refused.
-    server.wait_for_text("revoked", Duration::from_secs(60)).unwrap();
-    assert!(!vpn.clients().contains(&"anna".to_owned()));
-    println!("{}: cut after {took:?}", stock.version);
-}
-
-#[test]
-fn revoking_cuts_a_connected_client_of_2_6() {
-    revoked_while_connected(&StockOpenvpn::release("2.6.14").unwrap(), "rev26");
-}
-
-#[test]
-fn revoking_cuts_a_connected_client_of_2_7() {
-    revoked_while_connected(&StockOpenvpn::release("2.7.8").unwrap(), "rev27");
-}
+use made::{LIMIT, OVPN, UP, Vpn, ovpn};
+use ovpn_testkit::{Output, Pair, Running, Star, StockOpenvpn, TempDir, run};
 
 #[test]
 fn an_authority_of_easy_rsa_goes_on_here() {
