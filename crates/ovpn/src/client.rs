@@ -31,6 +31,7 @@ use crate::environment::Environment;
 use crate::identity::{self, Keyring};
 use crate::leak_guard::LeakGuard;
 use crate::management::{Handle, TunnelState};
+use crate::materials::CrlFile;
 use crate::outcome::{Fatal, Outcome};
 use crate::plane::Plane;
 use crate::setup::Setup;
@@ -71,6 +72,7 @@ pub(crate) struct Client {
     pub(crate) config: Config,
     pub(crate) environment: Environment,
     pub(crate) tls: TlsClient,
+    crl: Option<CrlFile>,
     pub(crate) login: Login,
     /// Username and password for a proxy, once they are known.
     proxy_login: Option<Credentials>,
@@ -97,7 +99,7 @@ pub(crate) struct Entry {
 }
 
 impl Client {
-    fn new(setup: &Setup, tls: TlsClient) -> Result<Self, Fatal> {
+    fn new(setup: &Setup, (tls, crl): (TlsClient, Option<CrlFile>)) -> Result<Self, Fatal> {
         let config = setup.config.clone();
         let mut entries = Vec::new();
         for options in &config.connections {
@@ -125,6 +127,7 @@ impl Client {
         };
         Ok(Self {
             tls,
+            crl,
             environment: setup.environment(),
             login: Login::default(),
             proxy_login: None,
@@ -207,30 +210,6 @@ impl Client {
         }
     }
 
-    /// Username and password for the next login; a person is asked through the management interface where that is
-    /// configured. `Err`: a signal came meanwhile.
-    async fn credentials(
-        &mut self,
-        signals: &mut Signals,
-    ) -> Result<Result<Option<Credentials>, End>, Fatal> {
-        if let Some(management) = self.management.clone()
-            && management.asks_passwords()
-            && self.login.wants_a_person(&self.config)
-        {
-            let challenge =
-                self.config.auth.static_challenge.as_ref().map_or_else(String::new, |challenge| {
-                    let flags = u8::from(challenge.echo) | u8::from(challenge.concat) << 1;
-                    format!(" SC:{flags},{}", challenge.text)
-                });
-            let answer = management.ask("Auth", &challenge);
-            tokio::select! {
-                credentials = answer => self.login.enter(credentials),
-                signal = next_but_usr2(signals) => return Ok(Err(End::from_signal(signal))),
-            }
-        }
-        self.login.next(&self.config).map(Ok)
-    }
-
     /// Waits between attempts; signals are heard.
     async fn wait(&mut self, pause: Duration, signals: &mut Signals) -> Option<Outcome> {
         let sleep = tokio::time::sleep(pause);
@@ -254,6 +233,9 @@ impl Client {
 
     /// One attempt at one address, to the end of the connection if it comes up.
     async fn attempt(&mut self, signals: &mut Signals) -> Result<End, Fatal> {
+        if let Some(crl) = &mut self.crl {
+            crl.refresh();
+        }
         let (entry_index, address_index) = self.remotes.current();
         self.tell(TunnelState::Resolve, "", None);
         let remote = match self.resolve(entry_index, address_index, signals).await {
@@ -283,10 +265,11 @@ impl Client {
         }
         let word = sockets::protocol_word(ends.server, ends.tcp);
         tracing::info!("{word} link remote: {}", sockets::shown(ends.server));
-        let credentials = match self.credentials(signals).await? {
-            Ok(credentials) => credentials,
-            Err(end) => return Ok(end),
-        };
+        let credentials =
+            match login::obtain(&mut self.login, &self.config, self.management.as_ref(), signals).await? {
+                Ok(credentials) => credentials,
+                Err(signal) => return Ok(End::from_signal(signal)),
+            };
         self.tell(TunnelState::Wait, "", None);
         if self.plane.is_none() {
             let plane = Plane::open(&self.config, Mode::P2p, self.refusal.as_deref())?;

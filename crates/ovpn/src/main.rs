@@ -13,6 +13,7 @@
 //! | `leak_guard`, `nft` | nothing leaves outside of the tunnel |
 //! | `script`, `environment`, `script_environment` | user scripts |
 //! | `client`, `p2p`, `server` | the modes |
+//! | `counters`, `leaving`, `peer_scripts` | what client and point-to-point peer share |
 //! | `status` | what a running tunnel tells: `ovpn status`, metrics |
 //! | `management` | the management interface |
 //! | `engine_process` | the userspace data plane as a process of its own |
@@ -31,6 +32,7 @@ mod cli;
 mod client;
 mod command_line;
 mod config_files;
+mod counters;
 mod data_plane;
 mod dns;
 mod engine_process;
@@ -50,6 +52,7 @@ mod nat;
 mod nft;
 mod outcome;
 mod p2p;
+mod peer_scripts;
 mod pkcs12;
 mod pki;
 mod plane;

@@ -122,18 +122,21 @@ pub(crate) fn bad(option: &str, material: &Material, error: impl std::fmt::Displ
     Fatal(format!("--{option} {}: {error}", name_of(material)))
 }
 
-/// TLS as a client.
+/// TLS as a client, and the revocation lists it re-reads.
 ///
 /// # Errors
 /// A sentence about the file or option that cannot be used.
-pub(crate) fn tls_client(config: &Config, keyring: &Keyring) -> Result<TlsClient, Trouble> {
+pub(crate) fn tls_client(
+    config: &Config,
+    keyring: &Keyring,
+) -> Result<(TlsClient, Option<CrlFile>), Trouble> {
     let own = if config.tls.no_client_cert { None } else { identity::load(config, keyring)? };
     let (identity, authorities) = own.map_or((None, Vec::new()), |own| (Some(own.identity), own.authorities));
-    let (rules, _) = peer_rules(config, authorities, Peer::Server)?;
+    let (rules, crl) = peer_rules(config, authorities, Peer::Server)?;
     let tls = TlsClient::new(identity, rules, &tls_options(&config.tls))
         .map_err(|error| Fatal(error.to_string()))?;
     warn_ignored(tls.ignored_names());
-    Ok(tls)
+    Ok((tls, crl))
 }
 
 /// TLS as a server, and the revocation lists it re-reads.

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use ovpn_config::Config;
 use ovpn_config::model::{Dns, DnsServer, DnsTransport, Dnssec, Gateway, Ifconfig, RouteHost};
 use ovpn_dco::Capabilities;
-use ovpn_sys::netlink::route::{LinkChange, Route as SystemRoute, Rtnetlink, TABLE_MAIN};
+use ovpn_sys::netlink::route::{LinkChange, Route as SystemRoute, RouteKind, Rtnetlink, TABLE_MAIN};
 
 use crate::dns;
 use crate::planner;
@@ -28,6 +28,8 @@ pub(crate) struct Tunnel {
     addresses: Vec<Assigned>,
     changes: Vec<Change>,
     table: u32,
+    /// `block-ipv6`: what IPv6 would go into the tunnel is answered with "unreachable".
+    block_ipv6: bool,
     dns: Option<dns::Applied>,
 }
 
@@ -52,6 +54,7 @@ impl Tunnel {
             addresses: Vec::new(),
             changes: Vec::new(),
             table: TABLE_MAIN,
+            block_ipv6: false,
             dns: None,
         })
     }
@@ -121,6 +124,7 @@ impl Tunnel {
             tracing::warn!("ROUTE: {problem}");
         }
         self.table = config.routing.table.unwrap_or(TABLE_MAIN);
+        self.block_ipv6 = config.routing.block_ipv6;
         for &change in &plan.changes {
             match self.apply(change) {
                 Ok(true) => self.changes.push(change),
@@ -202,7 +206,11 @@ impl Tunnel {
             Some(gateway) => SystemRoute::via(route.destination, gateway, device),
             None => SystemRoute::dev(route.destination, device),
         };
-        Ok(SystemRoute { metric: route.metric, table: self.table, ..system })
+        let system = SystemRoute { metric: route.metric, table: self.table, ..system };
+        if self.block_ipv6 && device == self.index && matches!(route.destination, IpNet::V6(_)) {
+            return Ok(SystemRoute { kind: RouteKind::Unreachable, gateway: None, device: None, ..system });
+        }
+        Ok(system)
     }
 
     /// Puts DNS settings in force.
@@ -297,7 +305,7 @@ impl Tunnel {
                 .gateway_ipv6
                 .or(config.device.ifconfig_ipv6.map(|ifconfig| ifconfig.remote)),
             metric: config.routing.metric,
-            tunnel_has_ipv6: config.device.ifconfig_ipv6.is_some(),
+            tunnel_has_ipv6: config.device.ifconfig_ipv6.is_some() || config.routing.block_ipv6,
             server,
             server_on_link,
             default4: self.default_gateway(false)?,

@@ -11,7 +11,6 @@ mod end;
 mod events;
 mod push;
 mod refusal;
-mod statistics;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,10 +18,11 @@ use std::time::{Duration, Instant};
 
 use ovpn_config::model::Config;
 use ovpn_control::{Credentials, DataFormat, Now, Session, SystemRandom};
-use ovpn_dco::{self as dco, PeerId, Transport, TransportId};
+use ovpn_dco::{self as dco, PeerId, PeerStats, Transport, TransportId};
 
 use super::Client;
 use super::way::Ends;
+use crate::counters::Counters;
 use crate::key_budget::KeyBudget;
 use crate::leaving::Leaving;
 use crate::management::TunnelState;
@@ -34,7 +34,6 @@ use crate::signal::{Kind, Signal, Signals};
 use crate::{session_params, sockets};
 
 pub(crate) use end::End;
-use statistics::{Idle, Traffic};
 
 /// A running connection.
 pub(crate) struct Connection<'a> {
@@ -51,20 +50,17 @@ pub(crate) struct Connection<'a> {
     config: Config,
     /// What the server pushed, updates included.
     options: Vec<String>,
-    /// The status file is written then.
-    status_at: Option<Instant>,
     common_name: String,
     heard: bool,
     completed: bool,
     started: Instant,
     /// Routes go in then (`route-delay`).
     routes_at: Option<Instant>,
-    /// The exit notification under way.
+    /// Exit notification under way.
     leaving: Option<Leaving>,
-    idle: Option<Idle>,
+    counters: Counters,
     /// `reneg-bytes`, `reneg-pkts`.
     budget: Option<KeyBudget>,
-    control: Traffic,
 }
 
 impl<'a> Connection<'a> {
@@ -83,8 +79,10 @@ impl<'a> Connection<'a> {
         let missing = || Fatal("the connection entry is gone".to_owned());
         let options = client.entry(entry).ok_or_else(missing)?;
         let plane = client.plane.as_ref().ok_or_else(missing)?;
+        let mut config = client.config.clone();
+        config.device.mtu = options.options.tun_mtu;
         let session = session_params::session(
-            &client.config,
+            &config,
             session_params::link(ends.outside, ends.tcp),
             options.wrapping.clone(),
             options.options.max_packet_size,
@@ -97,7 +95,7 @@ impl<'a> Connection<'a> {
             Session::client(Arc::new(params), credentials.clone(), Box::new(SystemRandom), Now::system())
                 .map_err(|failure| Fatal(failure.to_string()))?;
         Ok(Self {
-            config: client.config.clone(),
+            config,
             client,
             entry,
             ends,
@@ -108,16 +106,14 @@ impl<'a> Connection<'a> {
             peer: None,
             format: DataFormat::V2,
             options: Vec::new(),
-            status_at: None,
             common_name: String::new(),
             heard: false,
             completed: false,
             started: Instant::now(),
             routes_at: None,
             leaving: None,
-            idle: None,
+            counters: Counters::default(),
             budget,
-            control: Traffic::default(),
         })
     }
 
@@ -154,10 +150,8 @@ impl<'a> Connection<'a> {
                 }
             }
             self.flush();
-            if let (Some(leaving), Some(plane)) = (&mut self.leaving, &self.client.plane)
-                && let Some(signal) = leaving.is_over(&self.session, plane.data_plane().as_ref(), self.peer)
-            {
-                return Ok(End::from_signal(signal));
+            if let Some(end) = self.check_leaving() {
+                return Ok(end);
             }
             let deadline = self.deadline();
             let sleep = tokio::time::sleep_until(deadline.into());
@@ -182,7 +176,7 @@ impl<'a> Connection<'a> {
                     match received {
                         Ok(received) => {
                             let packet = buf.get(..received.len).unwrap_or_default();
-                            self.control.received += packet.len() as u64;
+                            self.counters.control.received += packet.len() as u64;
                             self.on_packet(packet, received.from);
                         }
                         Err(error) if self.ends.tcp => {
@@ -218,7 +212,7 @@ impl<'a> Connection<'a> {
 
     fn flush(&mut self) {
         while let Some(packet) = self.session.poll_transmit() {
-            self.control.sent += packet.len() as u64;
+            self.counters.control.sent += packet.len() as u64;
             if let Err(error) = self.port.send(&packet, self.ends.wire, None) {
                 tracing::debug!("write {}: {error}", sockets::protocol_word(self.ends.server, self.ends.tcp));
             }
@@ -235,9 +229,8 @@ impl<'a> Connection<'a> {
         };
         consider(self.poll_deadline());
         consider(self.routes_at);
-        consider(self.status_at);
+        consider(self.counters.deadline());
         consider(self.leaving.as_ref().map(Leaving::deadline));
-        consider(self.idle.as_ref().map(|idle| idle.next));
         consider(self.session_deadline());
         consider(self.budget.as_ref().map(KeyBudget::next));
         deadline
@@ -289,11 +282,13 @@ impl<'a> Connection<'a> {
             self.routes_at = None;
             self.finish().await?;
         }
-        if self.status_at.is_some_and(|at| at <= now) {
-            self.write_status();
-        }
         self.check_budget(now);
-        Ok(self.check_idle(now))
+        let stats = reader(self.client.plane.as_ref(), self.peer);
+        if self.counters.tick(now, &self.client.config, stats) {
+            tracing::info!("Inactivity timeout (--inactive), exiting");
+            return Ok(Some(End::exit("inactive")));
+        }
+        Ok(None)
     }
 
     /// Asks for a new key where `reneg-bytes` or `reneg-pkts` say so.
@@ -305,9 +300,19 @@ impl<'a> Connection<'a> {
         }
     }
 
+    fn check_leaving(&mut self) -> Option<End> {
+        let plane = self.client.plane.as_ref()?.data_plane().as_ref();
+        self.leaving.as_mut()?.is_over(&self.session, plane, self.peer).map(End::from_signal)
+    }
+
+    /// The data plane's counters.
+    fn stats(&self) -> PeerStats {
+        reader(self.client.plane.as_ref(), self.peer)()
+    }
+
     fn on_signal(&mut self, signal: Signal) -> Option<End> {
         if signal.kind == Kind::Usr2 {
-            self.log_statistics();
+            self.counters.log(&self.stats());
             return None;
         }
         if signal.kind.is_exit() {
@@ -320,8 +325,8 @@ impl<'a> Connection<'a> {
                 .timers
                 .explicit_exit_notify
                 .or(self.client.entry(self.entry).and_then(|entry| entry.options.explicit_exit_notify))
-                .filter(|&count| count > 0);
-            if let (Some(count), false, Some(plane)) = (notify, self.ends.tcp, &self.client.plane) {
+                .filter(|&count| count > 0 && !self.ends.tcp);
+            if let (Some(count), Some(plane)) = (notify, &self.client.plane) {
                 let plane = plane.data_plane().as_ref();
                 self.leaving = Leaving::begin(&mut self.session, plane, self.peer, count, &signal);
                 if self.leaving.is_some() {
@@ -330,6 +335,14 @@ impl<'a> Connection<'a> {
             }
         }
         Some(End::from_signal(signal).stay_if(self.completed))
+    }
+}
+
+/// Reads a peer's counters; zeros where there is none.
+fn reader(plane: Option<&Plane>, peer: Option<PeerId>) -> impl Fn() -> PeerStats {
+    move || {
+        let info = plane.zip(peer).and_then(|(plane, peer)| plane.data_plane().peer_get(peer).ok());
+        info.map(|info| info.stats).unwrap_or_default()
     }
 }
 

@@ -8,7 +8,9 @@ use ovpn_config::Config;
 use ovpn_config::model::{AuthRetry, Credentials as Source, Material, StaticChallenge};
 use ovpn_control::Credentials;
 
+use crate::management::Handle;
 use crate::outcome::Fatal;
+use crate::signal::{Signal, Signals};
 use crate::{materials, prompt};
 
 /// A dynamic challenge that the server wants answered at the next login.
@@ -129,6 +131,32 @@ impl Login {
     pub(crate) fn forget_entered(&mut self) {
         self.entered = None;
     }
+}
+
+/// Username and password for the next login; a person is asked through the management interface where that is
+/// configured. `Err`: a signal came meanwhile.
+///
+/// # Errors
+/// As [`Login::next`].
+pub(crate) async fn obtain(
+    login: &mut Login,
+    config: &Config,
+    management: Option<&Handle>,
+    signals: &mut Signals,
+) -> Result<Result<Option<Credentials>, Signal>, Fatal> {
+    if let Some(management) = management.filter(|management| management.asks_passwords())
+        && login.wants_a_person(config)
+    {
+        let challenge = config.auth.static_challenge.as_ref().map_or_else(String::new, |challenge| {
+            let flags = u8::from(challenge.echo) | u8::from(challenge.concat) << 1;
+            format!(" SC:{flags},{}", challenge.text)
+        });
+        tokio::select! {
+            credentials = management.ask("Auth", &challenge) => login.enter(credentials),
+            signal = super::next_but_usr2(signals) => return Ok(Err(signal)),
+        }
+    }
+    login.next(config).map(Ok)
 }
 
 fn question(text: &str, echo: bool) -> Result<String, Fatal> {

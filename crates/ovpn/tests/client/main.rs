@@ -2,6 +2,7 @@
 //! OpenVPN is at the other end. Root is needed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod ends;
 mod keys;
 mod leaks;
 mod proxy;

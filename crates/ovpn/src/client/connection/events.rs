@@ -11,7 +11,7 @@ use super::{Connection, End};
 use crate::data_plane::{self, key_config, slot};
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
-use crate::script::Script;
+use crate::peer_scripts;
 use crate::sockets;
 
 impl Connection<'_> {
@@ -71,6 +71,11 @@ impl Connection<'_> {
     pub(super) async fn on_event(&mut self, event: Event) -> Result<Option<End>, Fatal> {
         match event {
             Event::PeerConnected { chain, tls, remote_options, .. } => {
+                let base = &self.client.environment;
+                if !peer_scripts::tls_verify(&self.config, base, chain.as_ref()).await {
+                    tracing::info!("TLS Error: TLS handshake failed");
+                    return Ok(Some(End::retry("tls-error")));
+                }
                 if let Some(chain) = &chain {
                     for (depth, certificate) in chain.certificates.iter().enumerate().rev() {
                         tracing::info!("VERIFY OK: depth={depth}, {}", certificate.subject);
@@ -84,7 +89,7 @@ impl Connection<'_> {
                     self.common_name,
                     sockets::shown(self.ends.server)
                 );
-                self.run_ipchange().await;
+                peer_scripts::ipchange(&self.config, base, self.ends.server, &self.common_name).await;
                 self.client.tell(TunnelState::GetConfig, "", None);
             }
             Event::KeyRenewed { tls } => tracing::info!("Control Channel: {tls}"),
@@ -185,18 +190,6 @@ impl Connection<'_> {
                 Ok(Some(End::retry("init_instance").stay()))
             }
             Err(error) => Err(Fatal::new("the data plane does not take the key", error)),
-        }
-    }
-
-    pub(super) async fn run_ipchange(&self) {
-        let Some(command) = &self.config.scripts.ipchange else { return };
-        let mut environment = self.client.environment.clone();
-        crate::script_environment::add_peer(&mut environment, self.ends.server, &self.common_name);
-        let ip = self.ends.server.ip().to_canonical().to_string();
-        let arguments = vec![ip, self.ends.server.port().to_string()];
-        let script = Script { what: "ipchange", command, arguments, environment: &environment };
-        if let Err(error) = script.run(self.config.scripts.security).await {
-            tracing::warn!("{error}");
         }
     }
 

@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ovpn_config::model::{Config, Ifconfig, MssFix};
 use ovpn_control::{DataFormat, Negotiated, PushReply};
 use ovpn_dco::{PeerConfig, VpnAddrs};
 
 use super::super::push_update;
-use super::statistics::Idle;
 use super::{Connection, End};
+use crate::counters;
 use crate::data_plane::{self, framing, peer_id, peer_update};
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
@@ -30,6 +30,10 @@ impl Connection<'_> {
             return Ok(Some(End::retry("process-push-msg-failed")));
         }
         self.config = applied.config;
+        if applied.pushed.tun_mtu.is_none() {
+            self.config.device.mtu =
+                self.client.entry(self.entry).map_or(self.config.device.mtu, |entry| entry.options.tun_mtu);
+        }
         self.options = reply.options.clone();
         if let Some(management) = &self.client.management {
             for text in &self.config.scripts.echo {
@@ -74,7 +78,8 @@ impl Connection<'_> {
             return Ok(Some(if engine_next { end.stay() } else { end }));
         }
         self.peer = Some(id);
-        self.offer_statistics(id);
+        let management = self.client.management.clone();
+        counters::offer(management.as_ref(), self.plane()?.data_plane(), id);
         Ok(None)
     }
 
@@ -121,6 +126,10 @@ impl Connection<'_> {
             return Ok(Some(End::retry("process-push-msg-failed")));
         }
         self.config = applied.config;
+        if applied.pushed.tun_mtu.is_none() {
+            self.config.device.mtu =
+                self.client.entry(self.entry).map_or(self.config.device.mtu, |entry| entry.options.tun_mtu);
+        }
         self.options = options;
         let base = self.client.environment.clone();
         let (config, options) = (self.config.clone(), self.options.clone());
@@ -136,13 +145,8 @@ impl Connection<'_> {
         self.client.tell(TunnelState::AddRoutes, "", None);
         let complete = self.plane()?.add_routes().await;
         self.completed = true;
-        self.write_status();
-        self.idle = self.config.timers.inactive.map(|inactive| Idle {
-            after: inactive.after,
-            bytes: inactive.bytes,
-            next: Instant::now() + inactive.after,
-            counted: 0,
-        });
+        let stats = self.stats();
+        self.counters.begin(&self.config, &stats);
         self.tell_addresses(
             TunnelState::Connected,
             if complete { "SUCCESS" } else { "ROUTE_ERROR" },
