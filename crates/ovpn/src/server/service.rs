@@ -298,7 +298,7 @@ async fn serve(
         }
     };
     services.shutdown().await;
-    farewell(&shared, &signal).await;
+    farewell(&shared).await;
     files.save_pool(&shared);
     files.write_status(&shared);
     if let Some(management) = &shared.management {
@@ -464,12 +464,12 @@ fn log_status(shared: &Shared) {
     }
 }
 
-/// Tells clients where that is configured, ends them all, and waits for their scripts.
-async fn farewell(shared: &Shared, signal: &Signal) {
+/// Tells clients where that is configured (stock does so before restarts, too), ends them all, and waits for their
+/// scripts.
+async fn farewell(shared: &Shared) {
     let orders: Vec<mpsc::UnboundedSender<Order>> =
         shared.registry().clients().map(|(_, client)| client.orders()).collect();
     if let Some(notify) = shared.config.timers.explicit_exit_notify.filter(|notify| *notify > 0)
-        && signal.kind.is_exit()
         && !orders.is_empty()
     {
         for orders in &orders {
