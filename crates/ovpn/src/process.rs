@@ -88,6 +88,37 @@ enum Step {
     Again,
 }
 
+/// Options that are known and would be passed over in silence: whoever wrote them relies on them.
+fn not_followed(config: &Config) -> Option<&'static str> {
+    let management = &config.management;
+    let process = &config.process;
+    if config.data.fragment.is_some() || config.connections.iter().any(|entry| entry.fragment.is_some()) {
+        // A peer that fragments puts its header into every packet: no data would pass.
+        return Some(
+            "`fragment` is not supported: remove it on both sides, and lower `mssfix` or `tun-mtu` instead",
+        );
+    }
+    if management.external_key.is_some() || management.external_cert.is_some() {
+        return Some(
+            "`management-external-key` and `management-external-cert` are not supported: use `cert` and `key`, or `pkcs12`",
+        );
+    }
+    if management.query_remote {
+        return Some("`management-query-remote` is not supported: give `remote` lines instead");
+    }
+    if management.query_proxy {
+        return Some("`management-query-proxy` is not supported: give `http-proxy` or `socks-proxy` instead");
+    }
+    if config.routing.block_leaks
+        && (process.user.is_some() || process.group.is_some() || process.chroot.is_some())
+    {
+        return Some(
+            "`block-leaks` needs root to the end, to open the way again: remove `user`, `group` and `chroot`",
+        );
+    }
+    None
+}
+
 enum Prepared {
     /// The process that was started: it ends with this status.
     Parent(u8),
@@ -130,6 +161,9 @@ fn load(wanted: Wanted, words: &[String], first: bool) -> Result<Config, Fatal> 
             tracing::error!("{obstacle}");
         }
         return Err(Fatal(last.clone()));
+    }
+    if let Some(sentence) = not_followed(&loaded.config) {
+        return Err(Fatal(sentence.to_owned()));
     }
     if !wanted.fits(loaded.config.role) {
         return Err(Fatal(format!(

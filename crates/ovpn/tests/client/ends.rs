@@ -123,3 +123,23 @@ fn tls_verify_of_a_client_refuses() {
     assert!(!client.stdout().contains(UP));
     clean(&pair.left);
 }
+
+#[test]
+fn options_that_would_be_passed_over_are_refused_by_name() {
+    let label = "end-refused";
+    let dir = folder(label);
+    let pair = Pair::new(label).unwrap();
+    for (options, name) in [
+        ("fragment 1300\n", "`fragment`"),
+        ("<connection>\nremote 10.10.1.2 1194 udp4\nfragment 1300\n</connection>\n", "`fragment`"),
+        ("management mgmt unix\nmanagement-query-remote\n", "`management-query-remote`"),
+        ("management mgmt unix\nmanagement-query-proxy\n", "`management-query-proxy`"),
+        ("management mgmt unix\nmanagement-external-key\n", "`management-external-key`"),
+        ("block-leaks\nuser nobody\n", "`block-leaks`"),
+    ] {
+        let mut client = client(&pair.left, &dir, &format!("remote 10.10.1.2 1194 udp4\n{options}"));
+        let code = client.wait(LIMIT).unwrap().code();
+        assert_eq!(code, Some(1), "{options}{}", client.stdout());
+        assert!(client.stdout().contains(name), "{options}{}", client.stdout());
+    }
+}
