@@ -12,6 +12,7 @@ use ovpn_dco::{
     Protocol, TransportId, VpnAddrs,
 };
 use ovpn_engine::decrypt::Kind;
+use ovpn_engine::framing::{BadFrame, frames};
 use ovpn_engine::lzo as lzo1x;
 use ovpn_engine::offload::checksum::{Sum, pseudo_header};
 use ovpn_engine::offload::gro_coalesce::{Coalescer, Refused};
@@ -125,8 +126,9 @@ pub fn decrypt(data: &[u8]) {
     }
 }
 
-/// A TCP stream in pieces of any size, against cutting it in one go.
+/// A TCP stream in pieces of any size, against cutting it in one go: the control plane's reader and the engine's.
 pub fn tcp_framing(data: &[u8]) {
+    engine_framing(data);
     const MAX: usize = 300;
     let mut expected: Vec<&[u8]> = Vec::new();
     let mut broken = false;
@@ -166,6 +168,37 @@ pub fn tcp_framing(data: &[u8]) {
         }
     }
     assert_eq!(got, expected);
+}
+
+/// As the engine's worker does: what is not whole is kept for the next read. Packets of one to three bytes break it.
+fn engine_framing(data: &[u8]) {
+    let stream: Vec<u8> = pieces(data).flatten().copied().collect();
+    let (mut expected, mut broken, mut rest) = (Vec::new(), false, &stream[..]);
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes(*length));
+        broken = length < 4;
+        let Some((packet, after)) = after.split_at_checked(length).filter(|_| !broken) else { break };
+        expected.push(packet.to_vec());
+        rest = after;
+    }
+    let (mut partial, mut got) = (Vec::new(), Vec::new());
+    for piece in pieces(data) {
+        partial.extend_from_slice(piece);
+        let used = frames(&partial, |packet| {
+            got.push(packet.to_vec());
+            Ok(())
+        });
+        match used {
+            Ok(used) => drop(partial.drain(..used)),
+            Err(why) => {
+                assert!(broken && why == BadFrame::Length);
+                assert_eq!(got, expected);
+                return;
+            }
+        }
+    }
+    assert!(!broken);
+    assert_eq!((got, &partial[..]), (expected, rest));
 }
 
 /// Any offload header on any packet: nothing is lost, nothing invented.

@@ -51,10 +51,11 @@ pub const COMMANDS: &[Command] = &[
         &[],
         &["--mode", "--foreground"],
     ),
-    command("cli", "drive a data plane by hand", &[], &[]),
+    command("cli", "drive a data plane by hand", &[], &["--help"]),
+    command("dco-cli", "be one end of a link, as the tool of Windows' driver", &[], &["--help"]),
     command("help", "explain options", &["options"], &["--markdown"]),
     command("completions", "print completions for a shell", &["bash", "zsh", "fish"], &[]),
-    command("man", "print the manual page", &[], &[]),
+    command("man", "print the manual page", &["cli"], &[]),
 ];
 
 /// One option in full: what it takes, where it stands, since when, what instead.

@@ -182,7 +182,74 @@ fn negative_packets() {
     }
 }
 
-/// Traces of the kernel's model; the others belong to OpenVPN's, which this data plane does not use.
+/// The window is the kernel's, 2048 wide with a floor after 30 s. OpenVPN's own, 64 wide with 15 s, belongs to a data plane
+/// of one thread, and each end chooses for itself: what that one accepts this one accepts as well, and nothing twice.
+#[test]
+fn the_window_takes_whatever_openvpns_takes() {
+    let all = data_channel();
+    let theirs =
+        entries(&all["replay_traces"]).iter().filter(|trace| trace["model"] == "openvpn2 default 64/15");
+    let mut traces = 0;
+    for trace in theirs {
+        let (mut window, mut seen) = (ReplayWindow::new(), std::collections::HashSet::new());
+        for step in entries(&trace["steps"]) {
+            let id = number(&step["id"]);
+            let accepted = window.accept(id, at(number(&step["t"]) * 1000)).is_ok();
+            assert!(accepted || step["accept"] == false, "{}: {step}", trace["note"]);
+            assert!(!accepted || seen.insert(id), "{}: {step}", trace["note"]);
+        }
+        traces += 1;
+    }
+    assert_eq!(traces, 5);
+}
+
+/// Ciphers without authentication of their own are for a data plane in the control plane's process ("not for DCO"): a
+/// packet of such a peer is dropped like any that is not authentic, and no key for one can be made.
+#[test]
+fn packets_of_the_old_ciphers_are_dropped() {
+    let all = data_channel();
+    let old = &all["legacy_cbc"];
+    let cipher = old["cipher"].as_str().unwrap();
+    assert!(Cipher::ALL.into_iter().all(|ours| ours.name() != cipher));
+    for format in [DataFormat::V2, DataFormat::Epoch] {
+        let (table, _) = one_peer(Framing::None, &crate::test_support::key(format, 0, 1, 2));
+        let peer = table.peer(id(7)).unwrap();
+        let tables = table.read();
+        let dropped = tables.rx(&peer, at(50)).open(&hex(&old["packet"]), None, &mut [0; 2048]);
+        let expected =
+            if format == DataFormat::V2 { DropReason::NotAuthentic } else { DropReason::UnknownEpoch };
+        assert_eq!(dropped, Err(expected));
+        assert_eq!((table.drops().total(), peer.last_received()), (1, at(0)));
+    }
+}
+
+/// No part of the file is forgotten.
+#[test]
+fn every_part_of_the_vectors_has_its_test() {
+    let used = [
+        "description",
+        "cross_checked_against_upstream_tests",
+        "not_cross_checked",
+        "constants",
+        "classic_data_v2",
+        "classic_data_v1",
+        "epoch_data_v2",
+        "legacy_cbc",
+        "negative",
+        "negative_keys",
+        "replay_traces",
+        "overhead_and_mssfix",
+        // In the crate of the keys; the labels as part of the schedule.
+        "ovpn_label_info_bytes",
+        "upstream_known_answer_inputs",
+        "epoch_key_schedule",
+    ];
+    for name in data_channel().as_object().unwrap().keys() {
+        assert!(used.contains(&name.as_str()), "{name}");
+    }
+}
+
+/// Traces of the window that is used here.
 #[test]
 fn replay_traces() {
     let all = data_channel();

@@ -14,6 +14,7 @@ Usage: ovpn help OPTION        one option in full
        ovpn help --markdown    the table of the documentation
        ovpn completions bash|zsh|fish
        ovpn man                the manual page
+       ovpn man cli            that of ovpn-cli, ovpn-dco-cli and the engine process
 
 Examples:
   ovpn help tls-crypt-v2
@@ -25,6 +26,7 @@ Examples:
 pub(crate) fn run(words: &[String]) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let text = match words.as_slice() {
+        ["man", "cli"] => crate::cli::man_page(env!("CARGO_PKG_VERSION")),
         ["man"] => manual::man_page(env!("CARGO_PKG_VERSION")),
         ["completions", "bash"] => manual::bash(),
         ["completions", "zsh"] => manual::zsh(),

@@ -142,6 +142,18 @@ fn a_listener_hears_of_engines_that_come_later() {
 }
 
 #[test]
+fn every_tool_explains_itself() {
+    let (tool, ns) = (Tool::new(), Netns::new("help").unwrap());
+    let text = tool.ok(&ns, "--help");
+    assert!(text.contains("new_multi_peer <iface> <lport> <SYMM|ASYMM> <peers_file> [mark]"), "{text}");
+    let program = |words: &[&str]| ns.run(env!("CARGO_BIN_EXE_ovpn"), words).unwrap();
+    assert_eq!(program(&["cli", "--help"]), text);
+    assert!(program(&["engine", "--help"]).contains("--mode p2p|mp"));
+    assert!(program(&["dco-cli", "--help"]).contains("<vpn-gw>"));
+    assert!(program(&["man", "cli"]).contains(".B listen_mcast"));
+}
+
+#[test]
 fn exit_statuses_are_negative_errnos() {
     let (tool, ns) = (Tool::new(), Netns::new("exit").unwrap());
     assert_eq!(tool.run(&ns, "get_peer tun0").0, 256 - 19, "no device");

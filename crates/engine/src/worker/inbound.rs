@@ -18,11 +18,12 @@ use super::outbound::Turn;
 use crate::decrypt::{Kind, Rx};
 use crate::drop_reason::{DropCounters, DropReason};
 use crate::engine::State;
+use crate::framing::{BadFrame, frames};
 use crate::offload::gro_coalesce::{Coalescer, Refused};
 use crate::peer::{Peer, Source};
 use crate::peer_table::Tables;
 use crate::time::Timestamp;
-use crate::transport::tcp::{BadFrame, TcpLink, frames};
+use crate::transport::tcp::TcpLink;
 use crate::transport::udp::UdpLink;
 use crate::transport::{Link, LinkKind};
 

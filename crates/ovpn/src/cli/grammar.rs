@@ -87,7 +87,7 @@ pub(crate) enum Direction {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum GrammarError {
     /// No command, or none of that name.
-    #[error("{0}\n\n{USAGE}")]
+    #[error("{0}\n\n{usage}", usage = usage())]
     Usage(String),
     /// Too few or too many arguments.
     #[error("usage: ovpn-cli {0}")]
@@ -97,35 +97,25 @@ pub(crate) enum GrammarError {
     Value { place: &'static str, given: String, wanted: &'static str },
 }
 
-/// All commands, for people.
-pub(crate) const USAGE: &str = "\
-usage: ovpn-cli <command> <iface> [arguments]
+/// What the command line is like, for people.
+pub(crate) fn usage() -> String {
+    let mut text = String::from("usage: ovpn-cli <command> <iface> [arguments]\n\n");
+    for row in GRAMMAR {
+        text += &format!("  {}\n        {}\n", row.usage, row.help);
+    }
+    text + "\nOVPN_DRIVER=engine (default) or kernel says who carries the data."
+}
 
-  new_iface <iface> [P2P|MP]                                 make a device (P2P)
-  del_iface <iface>                                          delete it
-  listen <iface> <lport> <SYMM|ASYMM> <peers_file> [ipv6]    TCP server
-  connect <iface> <peer_id> <tx_id|none> <raddr> <rport> [key_file]
-                                                             TCP client
-  new_peer <iface> <peer_id> <tx_id|none> <lport> <raddr> <rport> [vpnaddr]
-                                                             UDP peer
-  new_multi_peer <iface> <lport> <SYMM|ASYMM> <peers_file> [mark]
-                                                             UDP peers on one socket
-  set_peer <iface> <peer_id> <interval> <timeout> [vpnaddr]  keepalive, VPN address
-  del_peer <iface> <peer_id>                                 delete a peer
-  get_peer <iface> [peer_id]                                 print one peer or all
-  new_key <iface> <peer_id> <slot> <key_id> <cipher> <key_dir> <key_file>
-                                                             slot 1 primary, 2 secondary; aes, chachapoly, none
-  del_key <iface> <peer_id> [slot]                           empty a slot
-  get_key <iface> <peer_id> <slot>                           print key id and cipher
-  swap_keys <iface> <peer_id>                                exchange the slots
-  listen_mcast [iface] [--json]                              print notifications until killed
+/// Every command: its usage, and what it does.
+pub(crate) fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    GRAMMAR.iter().map(|row| (row.usage, row.help))
+}
 
-OVPN_DRIVER=engine (default) or kernel says who carries the data.";
-
-/// One row of the grammar: name, usage, number of arguments after the name, and what they mean.
+/// One row of the grammar: name, usage, what it does, number of arguments after the name, and what they mean.
 struct Row {
     name: &'static str,
     usage: &'static str,
+    help: &'static str,
     arguments: std::ops::RangeInclusive<usize>,
     parse: fn(&Words<'_>) -> Result<Command, GrammarError>,
 }
@@ -134,18 +124,21 @@ const GRAMMAR: &[Row] = &[
     Row {
         name: "new_iface",
         usage: "new_iface <iface> [P2P|MP]",
+        help: "make a device; P2P where nothing else is said",
         arguments: 1..=2,
         parse: |w| Ok(Command::NewIface { iface: w.iface(0)?, mode: w.mode(1)? }),
     },
     Row {
         name: "del_iface",
         usage: "del_iface <iface>",
+        help: "delete a device",
         arguments: 1..=1,
         parse: |w| Ok(Command::DelIface { iface: w.iface(0)? }),
     },
     Row {
         name: "listen",
         usage: "listen <iface> <lport> <SYMM|ASYMM> <peers_file> [ipv6]",
+        help: "TCP server: one connection for each row of the file, in order; stays in the background",
         arguments: 4..=5,
         parse: |w| {
             Ok(Command::Listen {
@@ -160,6 +153,7 @@ const GRAMMAR: &[Row] = &[
     Row {
         name: "connect",
         usage: "connect <iface> <peer_id> <tx_id|none> <raddr> <rport> [key_file]",
+        help: "TCP client; with a key file also a key in slot 1; stays in the background",
         arguments: 5..=6,
         parse: |w| {
             Ok(Command::Connect {
@@ -175,6 +169,7 @@ const GRAMMAR: &[Row] = &[
     Row {
         name: "new_peer",
         usage: "new_peer <iface> <peer_id> <tx_id|none> <lport> <raddr> <rport> [vpnaddr]",
+        help: "UDP peer on a socket of its own; stays in the background",
         arguments: 6..=7,
         parse: |w| {
             Ok(Command::NewPeer {
@@ -191,6 +186,7 @@ const GRAMMAR: &[Row] = &[
     Row {
         name: "new_multi_peer",
         usage: "new_multi_peer <iface> <lport> <SYMM|ASYMM> <peers_file> [mark]",
+        help: "UDP peers of a file on one socket; stays in the background",
         arguments: 4..=5,
         parse: |w| {
             Ok(Command::NewMultiPeer {
@@ -205,6 +201,7 @@ const GRAMMAR: &[Row] = &[
     Row {
         name: "set_peer",
         usage: "set_peer <iface> <peer_id> <interval> <timeout> [vpnaddr]",
+        help: "keepalive in seconds (0 is off) and VPN address",
         arguments: 4..=5,
         parse: |w| {
             Ok(Command::SetPeer {
@@ -219,18 +216,21 @@ const GRAMMAR: &[Row] = &[
     Row {
         name: "del_peer",
         usage: "del_peer <iface> <peer_id>",
+        help: "delete a peer",
         arguments: 2..=2,
         parse: |w| Ok(Command::DelPeer { iface: w.iface(0)?, peer: w.peer(1)? }),
     },
     Row {
         name: "get_peer",
         usage: "get_peer <iface> [peer_id]",
+        help: "print one peer, or all",
         arguments: 1..=2,
         parse: |w| Ok(Command::GetPeer { iface: w.iface(0)?, peer: w.optional(1, |i| w.peer(i))? }),
     },
     Row {
         name: "new_key",
         usage: "new_key <iface> <peer_id> <slot> <key_id> <cipher> <key_dir> <key_file>",
+        help: "slot 1 is the primary, 2 the secondary; key_id 0 to 2; cipher aes, chachapoly or none; key_dir 0 or 1",
         arguments: 7..=7,
         parse: |w| {
             Ok(Command::NewKey {
@@ -247,6 +247,7 @@ const GRAMMAR: &[Row] = &[
     Row {
         name: "del_key",
         usage: "del_key <iface> <peer_id> [slot]",
+        help: "empty a slot",
         arguments: 2..=3,
         parse: |w| {
             let slot = w.optional(2, |i| w.slot(i))?;
@@ -256,18 +257,21 @@ const GRAMMAR: &[Row] = &[
     Row {
         name: "get_key",
         usage: "get_key <iface> <peer_id> <slot>",
+        help: "print key id and cipher of a slot",
         arguments: 3..=3,
         parse: |w| Ok(Command::GetKey { iface: w.iface(0)?, peer: w.peer(1)?, slot: w.slot(2)? }),
     },
     Row {
         name: "swap_keys",
         usage: "swap_keys <iface> <peer_id>",
+        help: "exchange the slots",
         arguments: 2..=2,
         parse: |w| Ok(Command::SwapKeys { iface: w.iface(0)?, peer: w.peer(1)? }),
     },
     Row {
         name: "listen_mcast",
         usage: "listen_mcast [iface] [--json]",
+        help: "print notifications until killed; with --json one object a line",
         arguments: 0..=2,
         parse: |w| {
             let json = w.0.iter().any(|word| word == "--json");
@@ -545,7 +549,7 @@ mod tests {
             assert_eq!(line(text), Ok(command), "{text}");
         }
         assert_eq!(GRAMMAR.len(), 14);
-        assert!(GRAMMAR.iter().all(|row| USAGE.contains(row.usage)), "the usage text names every row");
+        assert!(GRAMMAR.iter().all(|row| usage().contains(row.usage)), "the usage text names every row");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod commands;
 mod driver;
 mod key_file;
 mod listen;
+mod manual;
 mod notification;
 mod peers_file;
 mod report;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use ovpn_sys::background::{Background, Split, split};
 
 use driver::Driver;
+pub(crate) use manual::man_page;
 
 const EXAMPLES: &str = "
 Exit code: 0 done, else an errno, negative, in 8 bits.
@@ -94,12 +96,20 @@ pub(crate) fn dispatch(words: &[String]) -> Option<ExitCode> {
     }
 }
 
+/// Whether somebody wants to know how a tool is used.
+pub(crate) fn asks_for_help(words: &[String]) -> bool {
+    matches!(words.first().map(String::as_str), Some("--help" | "-h" | "help"))
+}
+
 /// Runs the tool with the arguments after its name.
 pub(crate) fn run(words: &[String]) -> ExitCode {
-    if let Some("--help" | "-h" | "help") = words.first().map(String::as_str) {
+    if asks_for_help(words) {
         println!(
-            "Drives a data plane by hand, in the grammar of the kernel's test tool.\n\n{}\n{EXAMPLES}",
-            grammar::USAGE
+            "Drives a data plane by hand, in the grammar of the kernel's test tool.
+
+{}
+{EXAMPLES}",
+            grammar::usage()
         );
         return ExitCode::SUCCESS;
     }

@@ -31,7 +31,8 @@ use socket2::SockRef;
 use super::grammar::Direction;
 use super::{Failure, key_file};
 
-const USAGE: &str = "\
+/// What the command line is like, for people.
+pub(super) const USAGE: &str = "\
 usage: ovpn-dco-cli <udp|tcp> <i4|i6> <local-ip> <local-port> <remote-ip> <remote-port>
                     <vpn-ip> <vpn-netmask> <vpn-gw> [<key-file> [<key-direction>]]
 
@@ -56,6 +57,10 @@ struct Link {
 
 /// Runs the tool with the arguments after its name.
 pub(super) fn run(words: &[String]) -> ExitCode {
+    if super::asks_for_help(words) {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let link = match parse(words) {
         Ok(link) => link,
         Err(wrong) => {
