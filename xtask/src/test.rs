@@ -15,6 +15,7 @@ const STEPS: &[Step] = &[
     ("doc", doc),
     ("deny", deny),
     ("crates", crates),
+    ("instructions", instructions),
     ("program", program),
     ("install", install::check),
     ("kernel", kernel),
@@ -72,6 +73,14 @@ fn crates() -> Result<()> {
     run(cargo()
         .args(["test", "--quiet", "--workspace", "--exclude", "ovpn", "--all-features"])
         .env("OVPN_STOCK_DIR", stock::fetch()?))
+}
+
+/// Instructions of each step of a packet's way, against what is written down.
+fn instructions() -> Result<()> {
+    for package in ["ovpn-engine", "ovpn-control"] {
+        run(cargo().args(["bench", "--quiet", "--package", package, "--bench", "instructions"]))?;
+    }
+    Ok(())
 }
 
 /// Tests of the program: in network namespaces, on its own and with stock peers, one after the other.

@@ -35,6 +35,7 @@ pub(crate) const TEST: &[Tool] = &[
     Tool { program: "nft", package: "nftables" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "jq", package: "jq" },
+    Tool { program: "valgrind", package: "valgrind" },
     Tool { program: "nc", package: "netcat-openbsd" },
     Tool { program: "openvpn", package: "openvpn" },
     Tool { program: "mmdebstrap", package: "mmdebstrap" },

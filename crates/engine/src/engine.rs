@@ -238,7 +238,7 @@ impl DataPlane for Engine {
             description: reason.description(),
             packets,
         };
-        self.state.table.drops().iter().map(shown).collect()
+        Self::drops(self).into_iter().map(shown).collect()
     }
 
     fn device(&self) -> &Device {

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod echo;
+mod instructions;
 mod netns;
 mod pki;
 mod process;
@@ -24,6 +25,7 @@ mod topology;
 mod transfer;
 
 pub use echo::Echo;
+pub use instructions::{Case, instructions};
 pub use netns::Netns;
 pub use pki::{Identity, Pki, Role, serial};
 pub use process::{Output, Running, run};
