@@ -4,14 +4,20 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ovpn_dco::{
     CipherAlg, DataFormat, DataPlane, DelReason, Event, EventSource, Framing, Keepalive, KeyConfig,
-    KeyDirection, KeyId, KeySlot, Mode, PeerConfig, PeerId, PeerUpdate, SocketSource, Transport, VpnAddrs,
+    KeyDirection, KeyId, KeySlot, Mode, PeerConfig, PeerId, PeerUpdate, Protocol, SocketSource, Transport,
+    VpnAddrs,
 };
 use ovpn_engine::drop_reason::DropReason;
+use ovpn_engine::peer::EventSink;
+use ovpn_engine::peer_table::{PeerTable, TableConfig};
+use ovpn_engine::time::Timestamp;
 use ovpn_engine::{Engine, EngineConfig, Workers};
 use ovpn_testkit::{Echo, Netns, wait_for};
 
@@ -463,6 +469,131 @@ fn a_server_routes_learns_and_follows_its_peers() -> anyhow::Result<()> {
     let (len, from) = stranger.recv_from(&mut buffer)?;
     assert_eq!((&buffer[..len], from), (&b"\x40world"[..], "192.0.2.22:1194".parse()?));
     Ok(())
+}
+
+/// An IPv4 packet with a UDP datagram, number `number` of its flow, from a VPN address to 5.5.5.1:9.
+fn numbered(from: u8, number: u32) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 17, 0, 0, 5, 5, 5, from, 5, 5, 5, 1];
+    let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = (sum & 0xFFFF) + (sum >> 16);
+    packet[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    packet.extend([0, 9, 0, 9, 0, 12, 0, 0]);
+    packet.extend(number.to_be_bytes());
+    packet
+}
+
+/// Many clients on one port, several workers: every client keeps its order and loses nothing, whoever reads it and also
+/// where it moves to, and control packets arrive.
+#[test]
+fn the_workers_of_a_server_share_its_port() -> anyhow::Result<()> {
+    const CLIENTS: u8 = 5;
+    const PACKETS: u32 = 4000;
+    let bed = Bed::new()?;
+    let server = Bed::engine(&bed.b, Mode::MultiPeer, Workers::Many(3))?;
+    let transport = bed.b.enter(|| open(&server, UdpSocket::bind("[::]:1194")?.into()))??;
+    up(&bed.b, "5.5.5.1/24")?;
+    let sockets = || bed.b.run("ss", &["-Haun", "sport", "=", ":1194"]);
+    assert_eq!(sockets()?.lines().count(), 1);
+    let config = TableConfig { mode: Mode::P2p, allow_none_cipher: false };
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        let table = PeerTable::new(config, Box::new(NoEvents));
+        let client = PeerConfig {
+            id: id(number.into()),
+            tx_id: None,
+            transport: transport.id,
+            remote: Some("192.0.2.2:1194".parse()?),
+            local: None,
+            vpn: VpnAddrs::default(),
+            framing: Framing::None,
+        };
+        table.peer_new(&client, Some(Protocol::Udp), Timestamp::default())?;
+        table.key_new(id(number.into()), KeySlot::Primary, &key(0, false))?;
+        let vpn = format!("5.5.5.{}", number + 10);
+        // Not where it will come from: each moves at once, and again later.
+        peer(&server, number.into(), &transport, "192.0.2.1:1", &vpn, true)?;
+        let sockets = [(); 2].map(|()| bed.a.enter(|| UdpSocket::bind("192.0.2.1:0")));
+        let [one, other] = sockets;
+        clients.push((number, table, [one??, other??]));
+    }
+    let sink = bed.b.enter(|| UdpSocket::bind("5.5.5.1:9"))??;
+    sink.set_read_timeout(Some(LIMIT))?;
+    let arrived = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&arrived);
+    let receiver = std::thread::spawn(move || -> anyhow::Result<()> {
+        let mut next = [0; CLIENTS as usize];
+        let mut buffer = [0; 64];
+        for _ in 0..PACKETS * u32::from(CLIENTS) {
+            let (len, from) = sink.recv_from(&mut buffer).context("a packet is missing")?;
+            let IpAddr::V4(from) = from.ip() else { anyhow::bail!("{from}") };
+            let next = &mut next[usize::from(from.octets()[3] - 10)];
+            anyhow::ensure!(
+                buffer[..len] == u32::to_be_bytes(*next),
+                "{from}: {:?} is not {next}",
+                &buffer[..len]
+            );
+            *next += 1;
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    });
+    let arrived_all = |sent| wait_until(|| arrived.load(Ordering::Relaxed) == sent || receiver.is_finished());
+    for number in 0..PACKETS {
+        if number == PACKETS / 2 {
+            // What two ways carry at the same time has no order.
+            arrived_all(number * u32::from(CLIENTS))?;
+        }
+        for (client, table, sockets) in &clients {
+            let tables = table.read();
+            let inner = numbered(client + 10, number);
+            let mut packet = [0; 128];
+            let len = tables
+                .tx(tables.receiver(&inner).unwrap(), Timestamp::default())
+                .seal(&inner, &mut packet)
+                .unwrap();
+            let socket = &sockets[usize::from(number >= PACKETS / 2)];
+            socket.send_to(&packet[..len], "192.0.2.2:1194")?;
+        }
+        // No more on the way than the queues of a busy machine hold.
+        let sent = (number + 1) * u32::from(CLIENTS);
+        wait_until(|| arrived.load(Ordering::Relaxed) + 180 > sent || receiver.is_finished())?;
+    }
+    receiver.join().map_err(|_| anyhow::anyhow!("the sink panicked"))??;
+    for (client, _, sockets) in &clients {
+        let (info, here) = (server.peer_get(id((*client).into()))?, sockets[1].local_addr()?);
+        assert_eq!((info.remote, info.stats.vpn.rx_packets), (Some(here), u64::from(PACKETS)));
+        sockets[0].send_to(&[0x38, 0, 0, *client], "192.0.2.2:1194")?;
+    }
+    let mut heard = Vec::new();
+    let mut buffer = [0; 16];
+    wait_for("every control packet", LIMIT, || {
+        while let Ok(got) = transport.port.recv(&mut buffer) {
+            heard.push(buffer[..got.len].to_vec());
+        }
+        (heard.len() == usize::from(CLIENTS)).then_some(())
+    })?;
+    // The system's own first packets go to nobody.
+    let lost = |(reason, count): &(DropReason, u64)| *reason != DropReason::NoRoute && *count > 0;
+    assert_eq!(server.drops().into_iter().filter(lost).collect::<Vec<_>>(), []);
+    drop(transport);
+    wait_for("the port to be free", LIMIT, || sockets().is_ok_and(|text| text.is_empty()).then_some(()))?;
+    Ok(())
+}
+
+/// Waits for what comes within the limit and often at once.
+fn wait_until(mut probe: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let end = Instant::now() + LIMIT;
+    while !probe() {
+        anyhow::ensure!(Instant::now() < end, "waited in vain");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
+}
+
+struct NoEvents;
+
+impl EventSink for NoEvents {
+    fn event(&self, _: Event) {}
 }
 
 /// Many flows at once, over several workers at both ends: every flow arrives in its order.

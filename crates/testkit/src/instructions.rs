@@ -49,7 +49,8 @@ fn one(cases: &[Case], name: &str, times: &str) -> anyhow::Result<()> {
 }
 
 fn all(file: &Path, tolerance: f64, cases: &[Case]) -> anyhow::Result<()> {
-    let written = parse(&std::fs::read_to_string(file).unwrap_or_default());
+    let written = std::fs::read_to_string(file).unwrap_or_default();
+    let written = parse(&written);
     let (mut lines, mut worse) = (String::new(), Vec::new());
     println!("{:>10} {:>10}  instructions", "now", "written");
     for case in cases {
