@@ -364,21 +364,29 @@ impl State {
         let receivers = self.seats.len() - self.first_receiver;
         let worker = self.first_receiver + id.0 as usize % receivers.max(1);
         let seat = self.seats.get(worker).ok_or_else(no_seat)?;
+        let control = Arc::new(ControlQueue::new()?);
+        let mut siblings = Vec::new();
         let kind = match kind {
-            SocketKind::Udp => LinkKind::Udp(UdpLink::new(UdpSocket::new(fd)?)),
+            SocketKind::Udp => {
+                let socket = UdpSocket::new(fd)?;
+                siblings = self.siblings(&socket, id, worker, &control);
+                LinkKind::Udp(UdpLink::new(socket))
+            }
             SocketKind::Tcp => {
                 let socket =
                     TcpSocket::new(fd).map_err(|e| refused(&format!("not a connected TCP socket: {e}")))?;
                 LinkKind::Tcp(TcpLink::new(socket, Arc::clone(&seat.poller), id, self.mode))
             }
         };
-        let link = Arc::new(Link { id, worker, control: ControlQueue::new()?, kind });
+        let link = Arc::new(Link { id, worker, control, kind, siblings });
         self.links_mut().insert(id, Arc::clone(&link));
-        if let Err(error) = seat.add(&link) {
+        if let Err(error) = self.seat(&link) {
             self.links_mut().remove(&id);
+            self.unseat(&link);
             return Err(error.into());
         }
-        tracing::debug!(id = id.0, protocol = ?link.protocol(), worker, "transport opened");
+        let sockets = 1 + link.siblings.len();
+        tracing::debug!(id = id.0, protocol = ?link.protocol(), worker, sockets, "transport opened");
         Ok(Transport {
             id,
             protocol: link.protocol(),
@@ -386,23 +394,59 @@ impl State {
         })
     }
 
+    /// With many peers on one port, a socket for each of the other workers: the system steers peers to them.
+    fn siblings(
+        &self,
+        socket: &UdpSocket,
+        id: TransportId,
+        worker: usize,
+        control: &Arc<ControlQueue>,
+    ) -> Vec<Arc<Link>> {
+        let receivers = self.seats.len() - self.first_receiver;
+        if self.mode == Mode::P2p || receivers < 2 {
+            return Vec::new();
+        }
+        let sockets = socket.steer(receivers - 1).unwrap_or_else(|error| {
+            tracing::debug!(%error, id = id.0, "one worker receives for all peers of this transport");
+            Vec::new()
+        });
+        let others = (1..).map(|n| self.first_receiver + (worker - self.first_receiver + n) % receivers);
+        let link = |(socket, worker)| {
+            let (control, kind) = (Arc::clone(control), LinkKind::Udp(UdpLink::new(socket)));
+            Arc::new(Link { id, worker, control, kind, siblings: Vec::new() })
+        };
+        sockets.into_iter().zip(others).map(link).collect()
+    }
+
+    /// Lets workers receive from a transport's sockets.
+    fn seat(&self, link: &Arc<Link>) -> io::Result<()> {
+        for link in std::iter::once(link).chain(&link.siblings) {
+            self.seats.get(link.worker).ok_or(io::ErrorKind::NotFound)?.add(link)?;
+        }
+        Ok(())
+    }
+
+    fn unseat(&self, link: &Link) {
+        for link in std::iter::once(link).chain(link.siblings.iter().map(Arc::as_ref)) {
+            if let Some(seat) = self.seats.get(link.worker) {
+                seat.remove(link);
+            }
+        }
+    }
+
     /// The control plane has let go of a transport.
     pub(crate) fn transport_close(&self, link: &Link) {
         if self.links_mut().remove(&link.id).is_some() {
             self.table.drops().add(DropReason::ReceiveFull, link.dropped());
         }
-        if let Some(seat) = self.seats.get(link.worker) {
-            seat.remove(link);
-        }
+        self.unseat(link);
         self.table.transport_gone(link.id, DelReason::TransportDisconnect);
         self.update_carrier();
     }
 
     /// A TCP stream has ended, or is out of step.
     pub(crate) fn stream_ended(&self, link: &Link, reason: DelReason, why: io::ErrorKind) {
-        if let Some(seat) = self.seats.get(link.worker) {
-            seat.remove(link);
-        }
+        self.unseat(link);
         if let LinkKind::Tcp(tcp) = &link.kind {
             tcp.die();
             tcp.socket.shutdown();

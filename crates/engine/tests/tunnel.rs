@@ -482,18 +482,18 @@ fn numbered(from: u8, number: u32) -> Vec<u8> {
     packet
 }
 
-/// Many clients on one port, several workers: every client keeps its order and loses nothing, whoever reads it and also
-/// where it moves to, and control packets arrive.
+/// Many clients on one port, several workers: each has a socket of it, every client keeps its order, also while it
+/// moves about, and control packets arrive.
 #[test]
 fn the_workers_of_a_server_share_its_port() -> anyhow::Result<()> {
-    const CLIENTS: u8 = 5;
-    const PACKETS: u32 = 4000;
+    const CLIENTS: u8 = 9;
+    const PACKETS: u32 = 300;
     let bed = Bed::new()?;
     let server = Bed::engine(&bed.b, Mode::MultiPeer, Workers::Many(3))?;
     let transport = bed.b.enter(|| open(&server, UdpSocket::bind("[::]:1194")?.into()))??;
     up(&bed.b, "5.5.5.1/24")?;
     let sockets = || bed.b.run("ss", &["-Haun", "sport", "=", ":1194"]);
-    assert_eq!(sockets()?.lines().count(), 1);
+    assert_eq!(sockets()?.lines().count(), 3);
     let config = TableConfig { mode: Mode::P2p, allow_none_cipher: false };
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
@@ -537,12 +537,7 @@ fn the_workers_of_a_server_share_its_port() -> anyhow::Result<()> {
         }
         Ok(())
     });
-    let arrived_all = |sent| wait_until(|| arrived.load(Ordering::Relaxed) == sent || receiver.is_finished());
     for number in 0..PACKETS {
-        if number == PACKETS / 2 {
-            // What two ways carry at the same time has no order.
-            arrived_all(number * u32::from(CLIENTS))?;
-        }
         for (client, table, sockets) in &clients {
             let tables = table.read();
             let inner = numbered(client + 10, number);

@@ -13,6 +13,7 @@
 mod ancillary;
 mod receive;
 mod send;
+mod steer;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -125,6 +126,17 @@ impl UdpSocket {
     /// checksum wrong). Merged datagrams are one message. 0 where the kernel does not tell (before 4.12).
     pub fn dropped(&self) -> u32 {
         ancillary::socket_drops(self.fd.as_fd())
+    }
+
+    /// Opens `more` sockets on this one's port, among which the kernel distributes data packets by their peer id; what
+    /// is no data packet of the present format goes to this one. Each is to be read; sending needs only this one. They
+    /// leave the port when they are dropped.
+    ///
+    /// # Errors
+    /// `Unsupported` where the socket is connected, shares its port already, or belongs to another network namespace
+    /// than the calling thread; what the kernel said. Everything then is as before.
+    pub fn steer(&self, more: usize) -> io::Result<Vec<Self>> {
+        steer::steer(self, more)
     }
 
     /// Lets every message be one datagram, for those who take one at a time.

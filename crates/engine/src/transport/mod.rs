@@ -6,6 +6,7 @@ pub(crate) mod udp;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use ovpn_dco::{Protocol, TransportId};
 use ovpn_sys::udp::{Outgoing, Path};
@@ -19,8 +20,10 @@ pub(crate) struct Link {
     pub(crate) id: TransportId,
     /// The worker that receives from it.
     pub(crate) worker: usize,
-    pub(crate) control: ControlQueue,
+    pub(crate) control: Arc<ControlQueue>,
     pub(crate) kind: LinkKind,
+    /// Other sockets on the same port: other workers receive from them, nobody sends.
+    pub(crate) siblings: Vec<Arc<Link>>,
 }
 
 pub(crate) enum LinkKind {
@@ -46,10 +49,11 @@ impl Link {
 
     /// What the system dropped on the way to us, messages.
     pub(crate) fn dropped(&self) -> u64 {
-        match &self.kind {
+        let own = match &self.kind {
             LinkKind::Udp(udp) => udp.dropped(),
             LinkKind::Tcp(_) => 0,
-        }
+        };
+        own + self.siblings.iter().map(|sibling| sibling.dropped()).sum::<u64>()
     }
 
     /// Sends what waits, now that the socket takes more.
