@@ -77,10 +77,7 @@ fn crates() -> Result<()> {
 
 /// Instructions of each step of a packet's way, against what is written down.
 fn instructions() -> Result<()> {
-    for package in ["ovpn-engine", "ovpn-control"] {
-        run(cargo().args(["bench", "--quiet", "--package", package, "--bench", "instructions"]))?;
-    }
-    Ok(())
+    run(cargo().args(["bench", "--quiet", "--package", "ovpn-engine", "--bench", "instructions"]))
 }
 
 /// Tests of the program: in network namespaces, on its own and with stock peers, one after the other.

@@ -124,7 +124,7 @@ fn open(cipher: CipherAlg, format: DataFormat, len: usize, times: u32) {
 fn replay(times: u32) {
     let mut window = ReplayWindow::new();
     for id in 1..=times {
-        black_box(window.accept(black_box(id.into()), Timestamp::default()).unwrap());
+        black_box(window.accept(black_box(id.into()), Timestamp::default())).unwrap();
     }
 }
 
