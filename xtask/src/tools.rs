@@ -30,6 +30,7 @@ pub(crate) const BENCH: &[Tool] = &[
 
 /// What the tests need beyond that.
 pub(crate) const TEST: &[Tool] = &[
+    Tool { program: "sysctl", package: "procps" },
     Tool { program: "iperf3", package: "iperf3" },
     Tool { program: "tcpdump", package: "tcpdump" },
     Tool { program: "nft", package: "nftables" },
