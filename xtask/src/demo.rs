@@ -93,6 +93,16 @@ fn step(text: &str) {
 
 /// Starts this program again as root of a new user namespace.
 fn enter_user_namespace() -> Result<()> {
+    let may = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "--mount", "true"])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !may {
+        bail!(
+            "this system gives no user namespace to users: run the demo with `sudo -E env \"PATH=$PATH\" cargo xtask demo`"
+        );
+    }
     let error = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "--mount", "--", "sh", "-c"])
         // `ip netns` keeps its names in /run, which is not ours to write to.
