@@ -359,6 +359,51 @@ mod tests {
              0800 0100 03000000  0c00 0480 0800 0200 05000000",
         );
         golden(Command::PeerDump, "1c000000 2100 0103 00000000 00000000 07 01 0000  0800 0100 03000000");
+        let v6 = NewPeer {
+            remote: Some("[fe80::1%7]:1194".parse().unwrap()),
+            local: Some("fe80::2".parse().unwrap()),
+            vpn: VpnAddrs { v4: None, v6: Some("fd00::2".parse().unwrap()) },
+            ..new_peer()
+        };
+        golden(
+            Command::PeerNew(v6),
+            "78000000 2100 0500 00000000 00000000 01 01 0000
+             0800 0100 03000000
+             5c00 0280 0800 0100 05000000 0800 0300 09000000
+               2000 0200 0a00 04aa 00000000 fe800000000000000000000000000001 07000000
+               1400 0500 fd000000000000000000000000000002 1400 0600 fe800000000000000000000000000002",
+        );
+        // over TCP there is no remote address
+        golden(
+            Command::PeerNew(NewPeer { remote: None, local: None, vpn: VpnAddrs::default(), ..new_peer() }),
+            "30000000 2100 0500 00000000 00000000 01 01 0000
+             0800 0100 03000000  1400 0280 0800 0100 05000000 0800 0300 09000000",
+        );
+        let keepalive = Keepalive { interval: Duration::from_secs(60), timeout: Duration::from_secs(120) };
+        golden(
+            Command::PeerSet {
+                id: id(5),
+                update: PeerUpdate { keepalive: Some(keepalive), ..PeerUpdate::default() },
+            },
+            "38000000 2100 0500 00000000 00000000 02 01 0000
+             0800 0100 03000000
+             1c00 0380 0800 0100 05000000 0800 0200 3c000000 0800 0300 78000000",
+        );
+        golden(
+            Command::PeerGet(id(5)),
+            "28000000 2100 0500 00000000 00000000 07 01 0000
+             0800 0100 03000000  0c00 0880 0800 0100 05000000",
+        );
+        golden(
+            Command::KeySwap(id(5)),
+            "28000000 2100 0500 00000000 00000000 05 01 0000
+             0800 0100 03000000  0c00 0680 0800 0100 05000000",
+        );
+        golden(
+            Command::KeyDel { peer: id(5), slot: KeySlot::Secondary },
+            "30000000 2100 0500 00000000 00000000 06 01 0000
+             0800 0100 03000000  1400 0780 0800 0100 05000000 0500 0200 01 000000",
+        );
         let direction = |byte: u8| KeyDirection { cipher_key: vec![byte; 16], nonce_tail: [byte + 1; 8] };
         let key = KeyConfig {
             key_id: KeyId::new(3).unwrap(),

@@ -40,4 +40,6 @@ pub use request::{Command, Dialect, NewPeer, Request, SocketRef};
 pub use serve::{Host, serve};
 
 #[cfg(test)]
+mod specification;
+#[cfg(test)]
 mod tests;
