@@ -342,6 +342,11 @@ impl DataPlane for Kernel {
             }
             AnyTransport::Tcp(tcp) => {
                 let tcp = tcp.upgrade().ok_or_else(closed)?;
+                if self.shared.api == Api::DcoV2 && peer.remote.is_some() {
+                    // The older driver does not look.
+                    let what = "a peer over TCP has the address of its connection";
+                    return Err(Error::new(ErrorKind::InvalidArgument, what));
+                }
                 let phase = if self.shared.api == Api::Ovpn { Phase::Packets } else { Phase::Mixed };
                 tcp.attach(phase, || self.tell(command(tcp.as_fd().as_raw_fd())))?;
             }

@@ -92,11 +92,13 @@ pub(crate) fn kind(ns: &Netns, device: &str) -> String {
     kinds.into_iter().find(|kind| text.contains(&format!("    {kind} "))).unwrap_or("other").to_owned()
 }
 
-/// Five of five.
+/// Six pings, of which five at least are answered in time: for the last answer `ping` waits two round trips only,
+/// which is too short a time where a busy machine delays everything now and then.
 #[track_caller]
 pub(crate) fn ping(ns: &Netns, to: &str) {
-    let output = ns.try_run("ping", &["-c", "5", "-i", "0.2", "-W", "20", to], LIMIT).unwrap();
-    assert!(output.stdout.contains("5 received"), "{}{}", output.stdout, output.stderr);
+    let output = ns.try_run("ping", &["-c", "6", "-i", "0.2", "-W", "20", to], LIMIT).unwrap();
+    let answered = ["5 received", "6 received"].iter().any(|text| output.stdout.contains(text));
+    assert!(answered, "{}{}", output.stdout, output.stderr);
 }
 
 /// Every byte of a TCP connection through the tunnel arrives.
