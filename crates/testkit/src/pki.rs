@@ -59,8 +59,18 @@ impl Pki {
     /// # Errors
     /// When the name fits no certificate.
     pub fn issue(&self, common_name: &str, role: Role) -> anyhow::Result<Identity> {
+        self.issue_for(common_name, role, 2020, 2049)
+    }
+
+    /// As [`issue`](Self::issue), valid from the beginning of one year to the end of another.
+    ///
+    /// # Errors
+    /// When the name fits no certificate.
+    pub fn issue_for(&self, common_name: &str, role: Role, from: i32, to: i32) -> anyhow::Result<Identity> {
         let mut params = CertificateParams::default();
         name(&mut params, common_name);
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 12, 31);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![match role {
             Role::Server => ExtendedKeyUsagePurpose::ServerAuth,

@@ -61,7 +61,10 @@ impl ConnectTask {
         }
         let pool = shared.registry().lease(self.id, &self.common_name);
         if pool.is_none() && shared.registry().pool.is_some() {
-            tracing::warn!("MULTI: no free --ifconfig-pool addresses are available");
+            tracing::warn!(
+                "MULTI: no free --ifconfig-pool addresses are available: this client gets none; enlarge the network \
+                 of `server`, or `ifconfig-pool`"
+            );
         }
         let mut assignment = addresses::assign(pool, &options, shared.server_side);
         client_environment::set_addresses(&mut self.environment, &assignment);
