@@ -345,8 +345,11 @@ impl Peer {
             single_session: false,
             tls_crypt_v2: self.tls_crypt_v2.clone(),
         };
+        // Over TCP the TLS client begins. Where both do, and their resets cross, stock clients number two messages 1
+        // and the handshake ends there.
+        let initiate = remote.is_some() && !(tcp && matches!(self.tls, P2pTls::Server(_)));
         let session =
-            Session::p2p(Arc::new(p2p), credentials, remote.is_some(), Box::new(SystemRandom), Now::system())
+            Session::p2p(Arc::new(p2p), credentials, initiate, Box::new(SystemRandom), Now::system())
                 .map_err(|failure| Fatal(failure.to_string()))?;
         let port = Port::new(transport.port).map_err(|error| Fatal::new("the control port", error))?;
         let float = entry.is_some_and(|entry| entry.float);
