@@ -75,9 +75,12 @@ fn crates() -> Result<()> {
         .env("OVPN_STOCK_DIR", stock::fetch()?))
 }
 
-/// Instructions of each step of a packet's way, against what is written down.
+/// Instructions of each step of a packet's way, and of a handshake, against what is written down.
 fn instructions() -> Result<()> {
-    run(cargo().args(["bench", "--quiet", "--package", "ovpn-engine", "--bench", "instructions"]))
+    for package in ["ovpn-engine", "ovpn-control"] {
+        run(cargo().args(["bench", "--quiet", "--package", package, "--bench", "instructions"]))?;
+    }
+    Ok(())
 }
 
 /// Tests of the program: in network namespaces, on its own and with stock peers, one after the other.
