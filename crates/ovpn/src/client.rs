@@ -12,6 +12,7 @@ pub(crate) mod login;
 mod push_update;
 pub(crate) mod remotes;
 mod resolve;
+mod steering;
 mod way;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use ovpn_dco::{Mode, SocketSource};
 use self::connection::{Connection, End};
 use self::login::Login;
 use self::remotes::{Advance, Remotes, Retry};
+use self::steering::Steering;
 use self::way::Way;
 use crate::environment::Environment;
 use crate::identity::{self, Keyring};
@@ -80,6 +82,7 @@ pub(crate) struct Client {
     pub(crate) plane: Option<Plane>,
     /// What the kernel's driver refused, which made the engine take over.
     refusal: Option<String>,
+    steering: Steering,
     entries: Vec<Entry>,
     remotes: Remotes,
     retry: Retry,
@@ -134,6 +137,7 @@ impl Client {
             management: setup.management.clone(),
             plane: None,
             refusal: None,
+            steering: Steering::new(setup.management.as_ref(), config.auth.retry, &entries),
             remotes: Remotes::new(entries.len()),
             entries,
             retry,
@@ -237,6 +241,11 @@ impl Client {
             crl.refresh();
         }
         let (entry_index, address_index) = self.remotes.current();
+        if self.config.management.query_remote
+            && let Err(end) = self.choose(entry_index, signals).await
+        {
+            return Ok(end);
+        }
         self.tell(TunnelState::Resolve, "", None);
         let remote = match self.resolve(entry_index, address_index, signals).await {
             Ok(remote) => remote,

@@ -103,9 +103,6 @@ fn not_followed(config: &Config) -> Option<&'static str> {
             "`management-external-key` and `management-external-cert` are not supported: use `cert` and `key`, or `pkcs12`",
         );
     }
-    if management.query_remote {
-        return Some("`management-query-remote` is not supported: give `remote` lines instead");
-    }
     if management.query_proxy {
         return Some("`management-query-proxy` is not supported: give `http-proxy` or `socks-proxy` instead");
     }

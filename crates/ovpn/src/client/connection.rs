@@ -197,6 +197,9 @@ impl<'a> Connection<'a> {
                         return Ok(end);
                     }
                 }
+                Some(response) = self.client.steering.responses.recv() => {
+                    self.session.send_message(Now::system(), &format!("CR_RESPONSE,{response}"));
+                }
                 signal = signals.next() => {
                     if let Some(end) = self.on_signal(signal) {
                         return Ok(end);

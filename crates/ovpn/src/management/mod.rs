@@ -14,7 +14,7 @@ mod history;
 mod listen;
 mod service;
 
-pub(crate) use command::{Command, Hold};
+pub(crate) use command::{Command, Hold, RemoteChoice};
 pub(crate) use conversation::{Answer, ClientEvent, Conversation, Output, Shared};
 pub(crate) use history::{LogFlag, Tunnel, TunnelState};
 pub(crate) use listen::{remove_socket, start};

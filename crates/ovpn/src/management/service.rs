@@ -227,6 +227,14 @@ impl Handle {
         }
     }
 
+    /// A question that whoever connects hears, too, until it is taken back.
+    pub(crate) fn pend(&self, question: Option<String>) {
+        lock(&self.inner.shared).pending.clone_from(&question);
+        if let Some(line) = question {
+            self.notice(line);
+        }
+    }
+
     /// Asks for a password of `kind` (`Private Key`) that goes without a username.
     pub(crate) async fn ask_password(&self, kind: &'static str) -> String {
         *lock(&self.inner.entered) = Entered { wanted: Some(kind), ..Entered::default() };

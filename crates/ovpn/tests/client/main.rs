@@ -7,3 +7,4 @@ mod keys;
 mod leaks;
 mod proxy;
 mod scene;
+mod steering;

@@ -10,7 +10,7 @@ use crate::management::Handle;
 
 impl Connection<'_> {
     pub(super) fn on_auth_failed(&mut self, failed: AuthFailed) -> End {
-        let retry = self.client.config.auth.retry;
+        let retry = self.client.steering.retry();
         match failed {
             AuthFailed::Refused(reason) | AuthFailed::Session(reason) => {
                 let suffix = if reason.is_empty() { String::new() } else { format!(",{reason}") };
