@@ -192,8 +192,11 @@ fn v6(text: &str) -> Value {
     Bytes(text.parse::<Ipv6Addr>().unwrap().octets().to_vec())
 }
 
+/// A request, its name in the specification, and what it holds.
+type Asked = (Command, &'static str, Vec<(&'static str, Value)>);
+
 /// Every request in every form that the driver is sent: what it must be, by the specification.
-fn requests() -> Vec<(Command, &'static str, Vec<(&'static str, Value)>)> {
+fn requests() -> Vec<Asked> {
     let peer = |more: Vec<(&'static str, Value)>| {
         let mut all = vec![("id", Number(7))];
         all.extend(more);
