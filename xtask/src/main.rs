@@ -22,6 +22,7 @@ usage: cargo xtask TASK
   test [STEP…]      run every check and test that CI runs; STEP picks some: fmt clippy doc deny crates program install kernel
   bench [ARG…]      run the tunnel benchmark with our release build against the peers that are installed
   compat            try us against every stock release and write the table in docs/compat.md
+  lab               try the kernel's drivers, and the program on them, in emulated kernels; takes long
   stock             fetch the stock OpenVPN releases that the interoperability tests talk to
   install [PREFIX]  build and install the program, its links and service units (default prefix /usr/local)
 ";
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         "test" => test::test(&rest),
         "bench" => bench::bench(&rest),
         "compat" => compat::compat(),
+        "lab" => test::lab(&[]),
         "stock" => stock::fetch().map(|dir| println!("stock releases are in {}", dir.display())),
         "install" => install::install(rest.first().map_or("/usr/local", String::as_str)),
         "" | "help" | "--help" | "-h" => {

@@ -90,15 +90,23 @@ fn program() -> Result<()> {
         .env("OVPN_STOCK_DIR", stock::fetch()?))
 }
 
-/// The drivers for the kernel's modules, in a guest whose kernel has them.
+/// The driver for the kernel's `ovpn`, in a guest whose kernel has it.
 fn kernel() -> Result<()> {
+    lab(&[("OVPN_LAB_KERNEL", "ovpn"), ("OVPN_LAB_FILTER", "driver::")])
+}
+
+/// Everything there is to try in a guest: both kernels, the drivers alone and the whole program. The variables that
+/// narrow it stand in `crates/ovpn/tests/kernel_lab.rs`.
+pub(crate) fn lab(narrowed: &[(&str, &str)]) -> Result<()> {
     let lab = "../shared/kernel-lab/lab";
     if !root().join(lab).is_file() {
         bail!("{lab} is not there: the kernel lab lies beside the repository");
     }
+    tools::ensure(tools::TEST)?;
     let test = ["test", "--package", "ovpn", "--all-features", "--test", "kernel_lab", "--"];
     run(cargo()
         .args(test)
         .args(["--ignored", "--exact", "in_the_lab", "--nocapture"])
+        .envs(narrowed.iter().copied())
         .env("OVPN_STOCK_DIR", stock::fetch()?))
 }

@@ -15,7 +15,9 @@
 //!   cargo test -p ovpn --test kernel_lab -- --ignored --exact in_the_lab --nocapture
 //! ```
 //!
-//! `OVPN_LAB_FILTER` runs only tests whose names contain it, `OVPN_LAB_KERNEL=ovpn|dco-v2` one kernel only.
+//! `OVPN_LAB_FILTER` runs only tests whose names contain it, `OVPN_LAB_KERNEL=ovpn|dco-v2` one kernel only. Of all this
+//! `cargo xtask test kernel` runs `driver::`; `cargo xtask lab` runs the rest too, which takes long under emulation, and
+//! of which not everything has been seen to pass yet.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -91,7 +93,6 @@ fn in_the_lab() {
 
     must(Command::new(&lab).arg("setup"));
     let dco_v2 = cache().join("ovpn-rs/kernel-lab-6.12");
-    must(Command::new(here("tests/kernel_lab/dco-v2-guest.sh")).arg(cache().join("kernel-lab")).arg(&dco_v2));
     let path = std::env::var("PATH").unwrap();
     let wrapped = format!("{}:{path}", here("tests/kernel_lab/qemu").display());
     let only = std::env::var("OVPN_LAB_KERNEL").unwrap_or_default();
@@ -99,6 +100,10 @@ fn in_the_lab() {
     for (kernel, lab_dir, path) in [("ovpn", None, &path), ("dco-v2", Some(&dco_v2), &wrapped)] {
         if !kernel.contains(&only) {
             continue;
+        }
+        if let Some(guest) = lab_dir {
+            let make = here("tests/kernel_lab/dco-v2-guest.sh");
+            must(Command::new(make).arg(cache().join("kernel-lab")).arg(guest));
         }
         let start = Instant::now();
         let mut boot = Command::new(&lab);
