@@ -36,27 +36,46 @@ fn every_cell_works_and_the_table_says_so() {
         .collect();
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<anyhow::Result<Found>>>> = Mutex::new(cells.iter().map(|_| None).collect());
+    let bench = |name: &str| {
+        let pair = Pair::new(name).expect("namespaces");
+        let site = Site::new("matrix").expect("folder");
+        site.tls_crypt_v2(&stocks[1], "aGVsbG8=").expect("keys");
+        (pair, site, Program::ours(env!("CARGO_BIN_EXE_ovpn")))
+    };
+    let try_one = |number: usize, (pair, site, ours): &(Pair, Site, Program)| {
+        let cell = &cells[number];
+        let result = cell.run(pair, site, ours, &stocks[cell.version]);
+        match &result {
+            Ok(found) => println!("{number:3} {cell}: {}", found.times()),
+            Err(error) => println!("{number:3} {cell}: FAILED: {error:#}"),
+        }
+        results.lock().unwrap()[number] = Some(result);
+    };
     std::thread::scope(|scope| {
         for worker in 0..workers() {
-            let (cells, stocks, next, results) = (&cells, &stocks, &next, &results);
+            let (cells, next, bench, try_one) = (&cells, &next, &bench, &try_one);
             scope.spawn(move || {
-                let pair = Pair::new(&format!("mx{worker}")).expect("namespaces");
-                let site = Site::new("matrix").expect("folder");
-                let ours = Program::ours(env!("CARGO_BIN_EXE_ovpn"));
-                site.tls_crypt_v2(&stocks[1], "aGVsbG8=").expect("keys");
+                let bench = bench(&format!("mx{worker}"));
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(cell) = cells.get(number) else { break };
-                    let result = cell.run(&pair, &site, &ours, &stocks[cell.version]);
-                    match &result {
-                        Ok(found) => println!("{number:3} {cell}: {}", found.times()),
-                        Err(error) => println!("{number:3} {cell}: FAILED: {error:#}"),
+                    if number >= cells.len() {
+                        break;
                     }
-                    results.lock().unwrap()[number] = Some(result);
+                    try_one(number, &bench);
                 }
             });
         }
     });
+    // Cells depend on real time: one that fails beside another is tried again, alone. Twice is a failure.
+    let again: Vec<usize> = {
+        let results = results.lock().unwrap();
+        (0..cells.len()).filter(|&number| matches!(results[number], Some(Err(_)))).collect()
+    };
+    println!("{} of {} cells are tried again", again.len(), cells.len());
+    if !again.is_empty() {
+        let bench = bench("mxagain");
+        again.into_iter().for_each(|number| try_one(number, &bench));
+    }
     let results: Vec<anyhow::Result<Found>> = results
         .into_inner()
         .unwrap()
