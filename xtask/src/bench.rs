@@ -35,8 +35,11 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
     if folder.join("get-peers").is_file() {
         println!("(peers that Debian does not have are fetched by {})", shown(&folder.join("get-peers")));
     }
+    // Tunnels of our own making, beside the benchmark's.
+    run(cargo().args(["build", "--release", "--package", "ovpn-engine", "--example", "static_tunnel"]))?;
     let mut command = Command::new(script);
-    command.env("OURS", ours);
+    command.env("OURS", ours).env("STATIC_TUNNEL", root().join("target/release/examples/static_tunnel"));
+    command.arg("--adapter").arg(root().join("bench/adapters.ini"));
     if args.is_empty() {
         command.args(DEFAULT);
     } else {
