@@ -1,4 +1,4 @@
-//! An OpenVPN client in sixty lines: the control plane decides, the engine moves the packets, this file joins them.
+//! A small OpenVPN client: the control plane decides, the engine moves the packets, this file joins them.
 //!
 //! ```text
 //! sudo client anna.ovpn          a profile that `ovpn profile add` made: UDP, certificate, tls-crypt-v2
