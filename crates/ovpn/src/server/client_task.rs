@@ -259,7 +259,7 @@ impl ClientTask {
         let leave = self.leave.map(|(at, _)| at);
         let idle = self.idle.as_ref().map(|idle| idle.next);
         let budget = self.budget.as_ref().map(KeyBudget::next);
-        [session, leave, idle, budget, self.session_ends, self.next_token]
+        [session, leave, idle, budget, self.session_ends, self.next_token, self.next_look]
             .into_iter()
             .flatten()
             .fold(far, Instant::min)

@@ -82,17 +82,7 @@ pub(crate) fn start(setup: &Setup) -> Result<Service, Fatal> {
     if let Some((listener, path)) = opened {
         tracing::debug!("status socket: {}", path.display());
         files.push(Unlink(path));
-        let readers = Arc::clone(&readers);
-        tasks.spawn(async move {
-            loop {
-                let Ok((stream, _)) = listener.accept().await else { return };
-                let Ok(permit) = Arc::clone(&readers).acquire_owned().await else { return };
-                tokio::spawn(async move {
-                    let _ = timeout(PATIENCE, tell(stream)).await;
-                    drop(permit);
-                });
-            }
-        });
+        tasks.spawn(serve(Listening::Unix(listener), Arc::clone(&readers), tell));
     }
     match &config.process.metrics {
         None => {}
@@ -102,35 +92,44 @@ pub(crate) fn start(setup: &Setup) -> Result<Service, Fatal> {
             listener.set_nonblocking(true).map_err(fatal)?;
             let listener = TcpListener::from_std(listener).map_err(fatal)?;
             tracing::info!("Metrics: http://{address}/metrics");
-            tasks.spawn(async move {
-                loop {
-                    let Ok((stream, _)) = listener.accept().await else { return };
-                    let Ok(permit) = Arc::clone(&readers).acquire_owned().await else { return };
-                    tokio::spawn(async move {
-                        let _ = timeout(PATIENCE, answer(stream)).await;
-                        drop(permit);
-                    });
-                }
-            });
+            tasks.spawn(serve(Listening::Tcp(listener), readers, answer));
         }
         Some(MetricsAddress::Unix(path)) => {
             let (listener, file) = unix_socket(Path::new(path))
                 .map_err(|error| Fatal(format!("--metrics unix:{path}: {error}")))?;
             tracing::info!("Metrics: {}", file.display());
             files.push(Unlink(file));
-            tasks.spawn(async move {
-                loop {
-                    let Ok((stream, _)) = listener.accept().await else { return };
-                    let Ok(permit) = Arc::clone(&readers).acquire_owned().await else { return };
-                    tokio::spawn(async move {
-                        let _ = timeout(PATIENCE, answer(stream)).await;
-                        drop(permit);
-                    });
-                }
-            });
+            tasks.spawn(serve(Listening::Unix(listener), readers, answer));
         }
     }
     Ok(Service { _tasks: tasks, _files: files })
+}
+
+enum Listening {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// Answers whoever connects, so many at a time, each within [`PATIENCE`].
+async fn serve<F>(listener: Listening, readers: Arc<Semaphore>, answer: fn(Box<dyn Stream>) -> F)
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    loop {
+        let stream: io::Result<Box<dyn Stream>> = match &listener {
+            Listening::Unix(unix) => unix.accept().await.map(|(stream, _)| Box::new(stream) as _),
+            Listening::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Box::new(stream) as _),
+        };
+        let Ok(stream) = stream else { return };
+        let Ok(permit) = Arc::clone(&readers).acquire_owned().await else { return };
+        tokio::spawn(async move {
+            let _ = timeout(PATIENCE, answer(stream)).await;
+            drop(permit);
+        });
+    }
 }
 
 /// The configuration file's name without its ending; else the device's.
