@@ -24,6 +24,14 @@ pub struct PeerConfig {
     pub framing: Framing,
 }
 
+impl PeerConfig {
+    /// A peer reached over `transport`, and nothing more: a TCP connection's on a point-to-point device needs no more.
+    pub const fn new(id: PeerId, transport: TransportId) -> Self {
+        let (vpn, framing) = (VpnAddrs { v4: None, v6: None }, Framing::None);
+        Self { id, tx_id: None, transport, remote: None, local: None, vpn, framing }
+    }
+}
+
 /// VPN (inner) addresses of a peer on a multi-peer device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VpnAddrs {

@@ -6,9 +6,9 @@
 //! | `command_line`, `version`, `process` | what is asked for, and a run of it |
 //! | `logging`, `signal`, `sd_notify`, `outcome` | the process: its log, signals, service manager, exit codes |
 //! | `materials`, `identity`, `private_key`, `pkcs12`, `prompt` | keys, certificates and passwords |
-//! | `session_params`, `data_plane`, `setup` | configuration to control plane and data plane |
+//! | `setup` | what a run starts from: the configuration, and the data plane chosen for it |
 //! | `sockets`, `proxy`, `port` | outside sockets, ways through proxies, and the data plane's control port |
-//! | `plane`, `tunnel`, `routes`, `dns`, `mss` | the device over its life; its addresses, routes and name servers |
+//! | `plane`, `tunnel`, `routes`, `dns` | the device over its life; its addresses, routes and name servers |
 //! | `nat` | forwarding under this host's address |
 //! | `leak_guard`, `nft` | nothing leaves outside of the tunnel |
 //! | `script`, `environment`, `script_environment` | user scripts |
@@ -33,7 +33,6 @@ mod client;
 mod command_line;
 mod config_files;
 mod counters;
-mod data_plane;
 mod dns;
 mod engine_process;
 mod environment;
@@ -47,7 +46,6 @@ mod leaving;
 mod logging;
 mod management;
 mod materials;
-mod mss;
 mod nat;
 mod nft;
 mod outcome;
@@ -69,7 +67,6 @@ mod script;
 mod script_environment;
 mod sd_notify;
 mod server;
-mod session_params;
 mod setup;
 mod signal;
 mod sockets;

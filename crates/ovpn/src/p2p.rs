@@ -17,6 +17,7 @@ use ovpn_config::Config;
 use ovpn_config::model::{self, Ifconfig, Material, Role, TlsRole};
 use ovpn_control::{Now, P2pParams, P2pTls, Session, SystemRandom, TlsCryptV2Server, Wrapping};
 use ovpn_dco::{Mode, SocketSource};
+use ovpn_join::params;
 
 use crate::client::login::{self, Login};
 use crate::client::remotes::{Advance, Remotes, Retry};
@@ -33,7 +34,7 @@ use crate::port::Port;
 use crate::setup::Setup;
 use crate::signal::{Kind, Signal, Signals};
 use crate::status::board;
-use crate::{materials, sd_notify, session_params, sockets};
+use crate::{materials, sd_notify, sockets};
 
 /// Largest IP packet that carries a control packet, bytes, where no entry says otherwise.
 const MAX_CONTROL_PACKET: u16 = 1250;
@@ -328,9 +329,9 @@ impl Peer {
             .data_plane()
             .transport_open(SocketSource::Socket(socket))
             .map_err(|error| Fatal::new("the data plane does not take the socket", error))?;
-        let mut params = session_params::session(
+        let mut params = params::session(
             &self.config,
-            session_params::link(family, tcp),
+            params::link(family, tcp),
             self.wrappings.get(index).cloned().unwrap_or(Wrapping::None),
             entry.map_or(MAX_CONTROL_PACKET, |entry| entry.max_packet_size),
             plane.data_plane().capabilities(),

@@ -7,8 +7,7 @@ use std::fmt::Write as _;
 
 use ovpn_kernel::Probe;
 
-/// The OpenVPN release whose behaviour is followed; also announced as `IV_VER`.
-pub(crate) const COMPATIBLE: &str = "2.7.0";
+pub(crate) use ovpn_join::COMPATIBLE;
 
 /// The one-line title: `--version`, the log's first line, the management interface.
 pub(crate) fn title() -> String {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use ovpn_config::model::Config;
 use ovpn_control::{Credentials, DataFormat, Now, Session, SystemRandom};
 use ovpn_dco::{self as dco, PeerId, PeerStats, Transport, TransportId};
+use ovpn_join::params;
 
 use super::Client;
 use super::way::Ends;
@@ -31,7 +32,7 @@ use crate::plane::Plane;
 use crate::port::Port;
 use crate::proxy::Relay;
 use crate::signal::{Kind, Signal, Signals};
-use crate::{session_params, sockets};
+use crate::sockets;
 
 pub(crate) use end::End;
 
@@ -81,16 +82,15 @@ impl<'a> Connection<'a> {
         let plane = client.plane.as_ref().ok_or_else(missing)?;
         let mut config = client.config.clone();
         config.device.mtu = options.options.tun_mtu;
-        let session = session_params::session(
+        let session = params::session(
             &config,
-            session_params::link(ends.outside, ends.tcp),
+            params::link(ends.outside, ends.tcp),
             options.wrapping.clone(),
             options.options.max_packet_size,
             plane.data_plane().capabilities(),
         );
         let budget = KeyBudget::new(&client.config.timers, Instant::now());
-        let params =
-            session_params::client(&client.config, session, client.tls.clone(), options.options.tun_mtu_max);
+        let params = params::client(&client.config, session, client.tls.clone(), options.options.tun_mtu_max);
         let session =
             Session::client(Arc::new(params), credentials.clone(), Box::new(SystemRandom), Now::system())
                 .map_err(|failure| Fatal(failure.to_string()))?;

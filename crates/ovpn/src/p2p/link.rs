@@ -7,9 +7,9 @@ use ovpn_config::Config;
 use ovpn_config::model::{Ifconfig, MssFix};
 use ovpn_control::{DataFormat, Event, FailureKind, Now, Session};
 use ovpn_dco::{self as dco, DelReason, PeerConfig, PeerId, PeerStats, TransportId, VpnAddrs};
+use ovpn_join::data_plane::{framing, on_key_event, outside, peer_id, peer_update};
 
 use crate::counters::{self, Counters};
-use crate::data_plane::{framing, key_config, outside, peer_id, peer_update, slot};
 use crate::environment::Environment;
 use crate::key_budget::KeyBudget;
 use crate::leaving::Leaving;
@@ -252,24 +252,15 @@ impl Link<'_> {
                     peer_scripts::ipchange(self.config, self.environment, remote, &self.common_name).await;
                 }
             }
-            Event::InstallKey { slot: place, key } => {
-                if let Some(signal) = self.ensure_peer() {
+            Event::InstallKey { .. } | Event::UseKey { .. } | Event::DropKey { .. } => {
+                if matches!(event, Event::InstallKey { .. })
+                    && let Some(signal) = self.ensure_peer()
+                {
                     return Ok(Some(signal));
                 }
-                if let (Some(peer), Some(key)) = (self.peer, key_config(&key)) {
-                    let result = self.plane.data_plane().key_new(peer, slot(place), &key);
-                    return self.key_result(result);
-                }
-            }
-            Event::UseKey { .. } => {
-                if let Some(peer) = self.peer {
-                    let result = self.plane.data_plane().key_swap(peer);
-                    return self.key_result(result);
-                }
-            }
-            Event::DropKey { slot: place } => {
-                if let Some(peer) = self.peer {
-                    let result = self.plane.data_plane().key_del(peer, slot(place));
+                if let Some(peer) = self.peer
+                    && let Some(result) = on_key_event(&**self.plane.data_plane(), peer, &event)
+                {
                     return self.key_result(result);
                 }
             }

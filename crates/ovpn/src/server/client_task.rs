@@ -20,6 +20,7 @@ use ovpn_control::{
 };
 use ovpn_crypto::auth_token::TokenSeries;
 use ovpn_dco::{self as dco, DelReason, PeerConfig, PeerId, PeerStats, TransportId, VpnAddrs};
+use ovpn_join::data_plane::{framing, lacks_a_key, on_key_event, outside, peer_update};
 use ovpn_wire::message::{AuthFailed, Message, Restart};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -37,7 +38,6 @@ use super::pool::Addresses;
 use super::registry::{ControlTraffic, Mail, Order};
 use super::routing_table::ClientId;
 use super::shared::{Shared, local_time, unix_now};
-use crate::data_plane::{framing, key_config, lacks_a_key, outside, peer_update, slot};
 use crate::environment::Environment;
 use crate::key_budget::KeyBudget;
 use crate::management::Handle;
@@ -415,20 +415,9 @@ impl ClientTask {
             }
             Event::AuthRequest(request) => self.on_auth_request(request),
             Event::PushRequest => self.on_push_request(),
-            Event::InstallKey { slot: place, key } => {
-                let Some(config) = key_config(&key) else {
-                    return Some("a negotiated key is out of range".to_owned());
-                };
+            Event::InstallKey { .. } | Event::UseKey { .. } | Event::DropKey { .. } => {
                 let plane = Arc::clone(&self.base.shared.data_plane);
-                return self.with_peer(|peer| plane.key_new(peer, slot(place), &config));
-            }
-            Event::UseKey { .. } => {
-                let plane = Arc::clone(&self.base.shared.data_plane);
-                return self.with_peer(|peer| plane.key_swap(peer));
-            }
-            Event::DropKey { slot: place } => {
-                let plane = Arc::clone(&self.base.shared.data_plane);
-                return self.with_peer(|peer| plane.key_del(peer, slot(place)));
+                return self.with_peer(|peer| on_key_event(&*plane, peer, &event).unwrap_or(Ok(())));
             }
             Event::KeyRenewed { tls } => tracing::info!("Control Channel: {tls}"),
             Event::Established(_) => {}

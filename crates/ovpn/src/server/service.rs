@@ -22,6 +22,7 @@ use ovpn_control::{
 use ovpn_crypto::auth_token::TokenKey;
 use ovpn_crypto::secret::Secret;
 use ovpn_dco as dco;
+use ovpn_join::params;
 use ovpn_sys::netlink::route::Rtnetlink;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -46,7 +47,7 @@ use crate::outcome::{Fatal, Outcome};
 use crate::setup::Setup;
 use crate::signal::{Kind, Signal, Signals};
 use crate::status::{PeerFacts, board};
-use crate::{materials, port, privileges, sd_notify, session_params};
+use crate::{materials, port, privileges, sd_notify};
 
 /// How long clients' last words and scripts are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -209,7 +210,7 @@ async fn serve(
     let data_plane = Arc::clone(device.data_plane());
 
     let params = |link| {
-        let session = session_params::session(
+        let session = params::session(
             &config,
             link,
             keys.wrapping.clone(),

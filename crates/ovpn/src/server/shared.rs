@@ -10,6 +10,7 @@ use ovpn_config::Config;
 use ovpn_config::model::RouteHost;
 use ovpn_control::{Link, ServerParams, TlsServer};
 use ovpn_dco::{DataPlane, PeerId};
+use ovpn_join::params;
 use ovpn_sys::netlink::route::{Route, Rtnetlink};
 
 use super::addresses::{Assignment, ServerSide};
@@ -20,7 +21,7 @@ use super::status::{ClientRow, RouteRow, Status};
 use super::tokens::Tokens;
 use crate::environment::Environment;
 use crate::management::Handle;
-use crate::{session_params, version};
+use crate::version;
 
 /// The server.
 pub(crate) struct Shared {
@@ -61,7 +62,7 @@ impl Shared {
 
     /// Session parameters for a client at this address.
     pub(crate) fn params(&self, remote: SocketAddr, tcp: bool) -> Option<Arc<ServerParams>> {
-        let link: Link = session_params::link(remote, tcp);
+        let link: Link = params::link(remote, tcp);
         self.params.iter().find(|params| params.session.link == link).cloned()
     }
 

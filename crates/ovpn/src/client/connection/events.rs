@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use ovpn_control::{Event, Failure, FailureKind, Now};
 use ovpn_dco::{self as dco, DelReason};
+use ovpn_join::data_plane::{lacks_a_key, on_key_event};
 use ovpn_wire::message::Restart;
 
 use super::{Connection, End};
-use crate::data_plane::{self, key_config, slot};
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
 use crate::peer_scripts;
@@ -54,7 +54,7 @@ impl Connection<'_> {
                     self.peer = None;
                     return Ok(Some(End::retry("ping-restart").stay()));
                 }
-                if self.completed && data_plane::lacks_a_key(&*data_plane, peer) {
+                if self.completed && lacks_a_key(&*data_plane, peer) {
                     tracing::info!("the data plane has no key to send with any more");
                     self.session.renegotiate(Now::system());
                 }
@@ -102,30 +102,11 @@ impl Connection<'_> {
                 );
                 self.session.set_credentials(self.client.login.next(&self.client.config)?);
             }
-            Event::InstallKey { slot: place, key } => {
-                if let Some(peer) = self.peer {
-                    let config = key_config(&key)
-                        .ok_or_else(|| Fatal("a negotiated key is out of range".to_owned()))?;
-                    let result = self.plane()?.data_plane().key_new(peer, slot(place), &config);
-                    if let Some(end) = self.key_problem(result)? {
-                        return Ok(Some(end));
-                    }
-                }
-            }
-            Event::UseKey { .. } => {
-                if let Some(peer) = self.peer {
-                    let result = self.plane()?.data_plane().key_swap(peer);
-                    if let Some(end) = self.key_problem(result)? {
-                        return Ok(Some(end));
-                    }
-                }
-            }
-            Event::DropKey { slot: place } => {
-                if let Some(peer) = self.peer {
-                    let result = self.plane()?.data_plane().key_del(peer, slot(place));
-                    if let Some(end) = self.key_problem(result)? {
-                        return Ok(Some(end));
-                    }
+            Event::InstallKey { .. } | Event::UseKey { .. } | Event::DropKey { .. } => {
+                if let Some(peer) = self.peer
+                    && let Some(result) = on_key_event(&**self.plane()?.data_plane(), peer, &event)
+                {
+                    return self.key_problem(result);
                 }
             }
             Event::Established(_) => match self.config.routing.delay {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use ovpn_config::model::{Config, Ifconfig, MssFix};
 use ovpn_control::{DataFormat, Negotiated, PushReply};
 use ovpn_dco::{PeerConfig, VpnAddrs};
+use ovpn_join::data_plane::{self, framing, peer_id, peer_update};
 
 use super::super::push_update;
 use super::{Connection, End};
 use crate::counters;
-use crate::data_plane::{self, framing, peer_id, peer_update};
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
 use crate::status::{PeerFacts, board, unix_now};

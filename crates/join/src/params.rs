@@ -10,10 +10,8 @@ use ovpn_control::{
 };
 use ovpn_dco::Capabilities;
 
-use crate::version;
-
 /// The control plane's view of a transport.
-pub(crate) fn link(remote: SocketAddr, tcp: bool) -> Link {
+pub fn link(remote: SocketAddr, tcp: bool) -> Link {
     match (tcp, remote.ip().to_canonical().is_ipv4()) {
         (false, true) => Link::UdpV4,
         (false, false) => Link::UdpV6,
@@ -23,7 +21,7 @@ pub(crate) fn link(remote: SocketAddr, tcp: bool) -> Link {
 }
 
 /// What all roles share. `max_packet_size` is that of the connection entry.
-pub(crate) fn session(
+pub fn session(
     config: &Config,
     link: Link,
     wrapping: Wrapping,
@@ -84,16 +82,11 @@ fn framings(config: &Config) -> impl Iterator<Item = (String, String)> {
 }
 
 /// A pulling client's parameters.
-pub(crate) fn client(
-    config: &Config,
-    session: SessionParams,
-    tls: TlsClient,
-    tun_mtu_max: u16,
-) -> ClientParams {
+pub fn client(config: &Config, session: SessionParams, tls: TlsClient, tun_mtu_max: u16) -> ClientParams {
     ClientParams {
         session,
         tls,
-        version: version::COMPATIBLE.to_owned(),
+        version: crate::COMPATIBLE.to_owned(),
         peer_info: framings(config).chain(config.scripts.peer_info.iter().cloned()).collect(),
         tun_mtu_max,
         pull_filters: config

@@ -1,16 +1,32 @@
-//! The data plane: opening one, and saying in its words what the control plane decided.
+//! What the control plane decided, in the words of the data plane.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ovpn_config::model::{Compression, MssFix, Timers};
-use ovpn_control::{Cipher, DataFormat, DataKey, KeySlot, Negotiated};
-use ovpn_dco::{self as dco, CipherAlg, Framing, Keepalive, KeyConfig, KeyDirection, PeerUpdate};
+use ovpn_control::{Cipher, DataFormat, DataKey, Event, KeySlot, Negotiated};
+use ovpn_dco::{self as dco, CipherAlg, DataPlane, Framing, Keepalive, KeyConfig, KeyDirection, PeerUpdate};
 
 use crate::mss::{self, Outside};
 
+/// Carries out what a key event says: a key is installed, used, or dropped. `None` for every other event.
+///
+/// # Errors
+/// The data plane's own; [`dco::ErrorKind::OutOfRange`] for a key whose numbers no data plane takes.
+pub fn on_key_event(plane: &dyn DataPlane, peer: dco::PeerId, event: &Event) -> Option<dco::Result<()>> {
+    match event {
+        Event::InstallKey { slot: place, key } => Some(match key_config(key) {
+            Some(key) => plane.key_new(peer, slot(*place), &key),
+            None => Err(dco::Error::new(dco::ErrorKind::OutOfRange, "a negotiated key is out of range")),
+        }),
+        Event::UseKey { .. } => Some(plane.key_swap(peer)),
+        Event::DropKey { slot: place } => Some(plane.key_del(peer, slot(*place))),
+        _ => None,
+    }
+}
+
 /// A negotiated key as a data plane takes it; `None` where its numbers are out of range.
-pub(crate) fn key_config(key: &DataKey) -> Option<KeyConfig> {
+pub fn key_config(key: &DataKey) -> Option<KeyConfig> {
     let direction = |direction: &ovpn_control::DataKeyDirection| KeyDirection {
         cipher_key: direction.cipher_key.clone(),
         nonce_tail: direction.nonce_tail,
@@ -33,7 +49,7 @@ pub(crate) fn key_config(key: &DataKey) -> Option<KeyConfig> {
 }
 
 /// The data plane's name for a slot.
-pub(crate) const fn slot(slot: KeySlot) -> dco::KeySlot {
+pub const fn slot(slot: KeySlot) -> dco::KeySlot {
     match slot {
         KeySlot::Primary => dco::KeySlot::Primary,
         KeySlot::Secondary => dco::KeySlot::Secondary,
@@ -41,18 +57,18 @@ pub(crate) const fn slot(slot: KeySlot) -> dco::KeySlot {
 }
 
 /// The id for `peer_new`: the negotiated one; peers without ids share 0, as each has its own transport address.
-pub(crate) fn peer_id(negotiated: &Negotiated) -> dco::PeerId {
+pub fn peer_id(negotiated: &Negotiated) -> dco::PeerId {
     negotiated.peer_id.and_then(dco::PeerId::new).or(dco::PeerId::new(0)).unwrap_or(dco::PeerId::MAX)
 }
 
 /// Whether a peer has no key to send with: after lost events, the one that said so may be among them.
-pub(crate) fn lacks_a_key(data_plane: &dyn dco::DataPlane, peer: dco::PeerId) -> bool {
+pub fn lacks_a_key(data_plane: &dyn DataPlane, peer: dco::PeerId) -> bool {
     let key = data_plane.key_get(peer, dco::KeySlot::Primary);
     key.is_err_and(|error| error.kind() == dco::ErrorKind::NoSuchKey)
 }
 
 /// The framing that a compression option stands for.
-pub(crate) const fn framing(compression: Option<Compression>) -> Framing {
+pub const fn framing(compression: Option<Compression>) -> Framing {
     match compression {
         None | Some(Compression::StubV2) => Framing::None,
         Some(Compression::CompLzo | Compression::Lzo) => Framing::Lzo,
@@ -62,13 +78,13 @@ pub(crate) const fn framing(compression: Option<Compression>) -> Framing {
 }
 
 /// Where data goes on the outside, as far as sizes depend on it.
-pub(crate) fn outside(remote: SocketAddr, tcp: bool, format: DataFormat) -> Outside {
+pub fn outside(remote: SocketAddr, tcp: bool, format: DataFormat) -> Outside {
     let ipv6 = matches!(remote.ip().to_canonical(), IpAddr::V6(_));
     Outside { ipv6, tcp, epoch: format == DataFormat::Epoch, v1: format == DataFormat::V1 }
 }
 
 /// Keepalive and MSS of a peer.
-pub(crate) fn peer_update(timers: &Timers, mssfix: MssFix, tun_mtu: u16, outside: Outside) -> PeerUpdate {
+pub fn peer_update(timers: &Timers, mssfix: MssFix, tun_mtu: u16, outside: Outside) -> PeerUpdate {
     /// The longest interval that data planes take; also "never" for one of the two timers while the other is wanted.
     const DAY: Duration = Duration::from_secs(86_400);
     let timeout = timers.ping_restart.or(timers.ping_exit);

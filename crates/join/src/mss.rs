@@ -8,15 +8,15 @@ use ovpn_config::model::MssFix;
 
 /// The tunnel's outside, as far as sizes depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Outside {
+pub struct Outside {
     /// IPv6 rather than IPv4.
-    pub(crate) ipv6: bool,
+    pub ipv6: bool,
     /// TCP rather than UDP.
-    pub(crate) tcp: bool,
+    pub tcp: bool,
     /// The epoch data format.
-    pub(crate) epoch: bool,
+    pub epoch: bool,
     /// DATA_V1, without peer id.
-    pub(crate) v1: bool,
+    pub v1: bool,
 }
 
 impl Outside {
@@ -42,7 +42,7 @@ impl Outside {
 const INNER_HEADERS: u16 = 40;
 
 /// The MSS for inner IPv4 connections (IPv6: 20 less); 0 leaves segments alone.
-pub(crate) fn mss(option: MssFix, tun_mtu: u16, outside: Outside) -> u16 {
+pub fn mss(option: MssFix, tun_mtu: u16, outside: Outside) -> u16 {
     let segment = |packet: u16, around: u16| packet.saturating_sub(around + INNER_HEADERS);
     match option {
         MssFix::Off => 0,
