@@ -110,6 +110,15 @@ fn what_runs_tells_what_it_does() {
     );
     assert!(!table.contains('\x1b'), "no colour where there is no terminal");
 
+    // The whole screen, on a terminal (`sleep` keeps its keyboard silent), until SIGTERM: the terminal is as before.
+    let watched = format!("{OVPN} status {server_socket} --watch --interval 0.2");
+    let inside = format!("stty -g; timeout --foreground 1 {watched}; echo ended with $?; stty -g");
+    let shell = format!("sleep 3 | script -qec '{inside}' /dev/null");
+    let screen = run(Command::new("sh").args(["-c", &shell]), LIMIT).and_then(Output::success).unwrap();
+    let (before, screen) = screen.split_once("\r\n").unwrap();
+    assert!(screen.starts_with("\x1b[?1049h") && screen.contains("anna"), "{screen:?}");
+    assert!(screen.ends_with(&format!("\x1b[?1049lended with 124\r\n{before}\r\n")), "{screen:?}");
+
     let text = pair.left.run("curl", &["-sSf", "http://127.0.0.1:9176/metrics"]).unwrap();
     let samples = parsed(&dir, &text);
     let have = |start: &str| samples.iter().any(|sample| sample.starts_with(start));

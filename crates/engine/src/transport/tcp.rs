@@ -24,6 +24,9 @@ const PAUSE_ABOVE: usize = 256 << 10;
 /// … until no more than this waits.
 const RESUME_BELOW: usize = 64 << 10;
 
+/// Bytes of the longest frame of usual packets: a beginning of one is kept without asking for memory.
+const USUAL_FRAME: usize = 2048;
+
 /// A TCP connection.
 pub(crate) struct TcpLink {
     pub(crate) socket: TcpSocket,
@@ -56,13 +59,16 @@ pub(crate) enum Sent {
 impl TcpLink {
     /// A connection whose descriptor is waited for by `poller` under its transport's id.
     pub(crate) fn new(socket: TcpSocket, poller: Arc<Poller>, id: TransportId, mode: Mode) -> Self {
+        let may_pause = mode == Mode::P2p;
+        // One peer's jams have their room from the start: memory that is not touched costs nothing.
+        let waiting = if may_pause { Vec::with_capacity(CONTROL_LIMIT) } else { Vec::new() };
         Self {
             socket,
-            partial: Mutex::default(),
-            writer: Mutex::default(),
+            partial: Mutex::new(Vec::with_capacity(USUAL_FRAME)),
+            writer: Mutex::new(Writer { waiting, ..Writer::default() }),
             poller,
             token: id.0,
-            may_pause: mode == Mode::P2p,
+            may_pause,
         }
     }
 
@@ -109,6 +115,10 @@ impl TcpLink {
         } else if writer.len() + rest.len() > limit {
             return Sent::Full;
         }
+        if writer.waiting.capacity() < RESUME_BELOW {
+            // At once what a whole jam may take: packets in the middle of it ask for nothing.
+            writer.waiting.reserve(CONTROL_LIMIT);
+        }
         writer.compact();
         writer.waiting.extend_from_slice(rest);
         writer.paused |= self.may_pause && writer.len() > PAUSE_ABOVE;
@@ -133,8 +143,10 @@ impl TcpLink {
         if writer.is_empty() {
             writer.waiting.clear();
             writer.sent = 0;
-            // A burst's memory goes back.
-            writer.waiting.shrink_to(RESUME_BELOW);
+            if !self.may_pause {
+                // One jam's memory for each of many peers would be too much; the next jam asks anew.
+                writer.waiting = Vec::new();
+            }
             let _ = self.poller.modify(&self.socket, self.token, Interest::Read);
         }
     }

@@ -4,7 +4,7 @@
 //! connect. The metrics are served over HTTP to this machine only.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,7 +123,11 @@ where
             Listening::Unix(unix) => unix.accept().await.map(|(stream, _)| Box::new(stream) as _),
             Listening::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Box::new(stream) as _),
         };
-        let Ok(stream) = stream else { return };
+        let Ok(stream) = stream else {
+            // Too many open files, say: that passes.
+            tokio::time::sleep(PATIENCE / 10).await;
+            continue;
+        };
         let Ok(permit) = Arc::clone(&readers).acquire_owned().await else { return };
         tokio::spawn(async move {
             let _ = timeout(PATIENCE, answer(stream)).await;
@@ -144,6 +148,7 @@ fn name(config: &Config, file: Option<&str>) -> String {
 /// `/run/ovpn/NAME.sock`, or with the process's number where another tunnel has that name.
 fn default_socket(name: &str) -> io::Result<(UnixListener, PathBuf)> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(RUN_DIR)?;
+    sweep(Path::new(RUN_DIR));
     let path = Path::new(RUN_DIR).join(format!("{name}.sock"));
     match unix_socket(&path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -153,15 +158,29 @@ fn default_socket(name: &str) -> io::Result<(UnixListener, PathBuf)> {
     }
 }
 
+/// Removes the sockets of tunnels that were killed. One has its place here only once somebody listens to it.
+fn sweep(dir: &Path) {
+    for path in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let dead = path.extension().is_some_and(|ending| ending == "sock")
+            && is_socket(&path)
+            && std::os::unix::net::UnixStream::connect(&path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if dead && std::fs::remove_file(&path).is_ok() {
+            tracing::debug!("{} was left by a tunnel that is gone", path.display());
+        }
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|about| about.file_type().is_socket())
+}
+
 /// Listens at `path`, for the owner only. What a process that is gone left there is replaced.
 fn unix_socket(path: &Path) -> io::Result<(UnixListener, PathBuf)> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process serves it; name another path"));
     }
-    if path.symlink_metadata().is_ok_and(|meta| {
-        use std::os::unix::fs::FileTypeExt as _;
-        !meta.file_type().is_socket()
-    }) {
+    if path.symlink_metadata().is_ok() && !is_socket(path) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
     }
     let path = std::path::absolute(path)?;
@@ -257,6 +276,19 @@ mod tests {
         std::fs::write(&path, "mine").unwrap();
         assert!(unix_socket(&path).is_err(), "a file is never replaced");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_killed_tunnels_left_is_swept() {
+        let dir = std::env::temp_dir().join(format!("ovpn-sweep-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(dir.join("dead.sock")).unwrap());
+        let _alive = std::os::unix::net::UnixListener::bind(dir.join("alive.sock")).unwrap();
+        std::fs::write(dir.join("file.sock"), "mine").unwrap();
+        sweep(&dir);
+        let left = |name| dir.join(name).exists();
+        assert_eq!([left("dead.sock"), left("alive.sock"), left("file.sock")], [false, true, true]);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

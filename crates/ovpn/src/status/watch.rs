@@ -10,12 +10,14 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::report::{self, Paint, bits, fit};
 use super::snapshot::{Peer, Snapshot};
@@ -31,7 +33,7 @@ pub(super) fn size() -> (usize, usize) {
     }
 }
 
-/// Shows what `ask` tells, again and again, until q is pressed.
+/// Shows what `ask` tells, again and again, until q is pressed or a signal ends it.
 pub(super) fn run(interval: Duration, ask: impl Fn() -> Result<Snapshot, String>) -> Result<(), String> {
     if !std::io::stdout().is_terminal() {
         return Err("--watch wants a terminal; for programs there is --json".to_owned());
@@ -41,7 +43,8 @@ pub(super) fn run(interval: Duration, ask: impl Fn() -> Result<Snapshot, String>
     // What is wrong at the start is told as an error; later it is shown, and asking goes on.
     history.add(ask()?);
     let mut problem = None;
-    let screen = Screen::enter();
+    let ended = ending_signal().map_err(|error| format!("--watch cannot wait for signals: {error}"))?;
+    let screen = Screen::enter(ended);
     loop {
         let (width, height) = size();
         let text = draw(&history, problem.as_deref(), width, height, Paint(colour));
@@ -68,10 +71,30 @@ pub(super) fn run(interval: Duration, ask: impl Fn() -> Result<Snapshot, String>
 /// The alternate screen in raw mode; dropping it brings the terminal back as it was.
 struct Screen {
     before: Option<Termios>,
+    /// Its other end closes with a signal that ends the program.
+    ended: UnixStream,
+}
+
+/// A stream that ends when the program is told to end. A thread waits, and goes with the program.
+fn ending_signal() -> std::io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _inside = runtime.enter();
+    let (mut term, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = hup.recv() => {}
+            }
+        });
+        drop(theirs);
+    })?;
+    Ok(ours)
 }
 
 impl Screen {
-    fn enter() -> Self {
+    fn enter(ended: UnixStream) -> Self {
         let stdin = std::io::stdin();
         let before = tcgetattr(&stdin).ok();
         if let Some(before) = &before {
@@ -82,24 +105,23 @@ impl Screen {
             let _ = tcsetattr(&stdin, OptionalActions::Flush, &raw);
         }
         print!("\x1b[?1049h\x1b[?25l\x1b[2J");
-        Self { before }
+        Self { before, ended }
     }
 
-    /// Waits; true where q, Escape or Ctrl-C was pressed meanwhile.
+    /// Waits; true where q, Escape or Ctrl-C was pressed meanwhile, or the program is to end.
     fn quits_within(&self, time: Duration) -> bool {
         let stdin = std::io::stdin();
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if self.before.is_none() {
-                std::thread::sleep(left);
-                return false;
-            }
             let timeout = Timespec::try_from(left).ok();
-            let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
-            match poll(&mut fds, timeout.as_ref()) {
+            let mut fds = [PollFd::new(&self.ended, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
+            // Without a terminal there are no keys.
+            let awaited = if self.before.is_some() { 2 } else { 1 };
+            match poll(fds.get_mut(..awaited).unwrap_or_default(), timeout.as_ref()) {
                 // A resized window interrupts: draw at once.
                 Ok(0) | Err(_) => return false,
+                Ok(_) if fds.first().is_some_and(|ended| !ended.revents().is_empty()) => return true,
                 Ok(_) => {
                     let mut keys = [0; 16];
                     let count = stdin.lock().read(&mut keys).unwrap_or(0);
