@@ -47,6 +47,8 @@ pub(crate) const TEST: &[Tool] = &[
     },
     Tool { program: "/usr/share/easy-rsa/easyrsa", package: "easy-rsa" },
     Tool { program: "curl", package: "curl" },
+    Tool { program: "zsh", package: "zsh" },
+    Tool { program: "fish", package: "fish" },
     Tool { program: "systemd-analyze", package: "systemd" },
 ];
 
