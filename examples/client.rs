@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     let key = ClientKey::from_pem(inline(&entry.tls_crypt_v2)?)?;
     let wrapping = Wrapping::TlsCryptV2(key.into());
     let session = params::session(&config, Link::UdpV4, wrapping, 1250, engine.capabilities());
-    let params = params::client(&config, session, tls, 1600);
+    let params = params::client(&config, session, tls, 1600, Vec::new());
     let mut session = Session::client(params.into(), None, Box::new(SystemRandom), Now::system())?;
 
     let (mut packet, mut peer) = ([0; 2048], None);

@@ -202,7 +202,7 @@ fn file(draw: &mut Draw, shares: &Shares) -> String {
 #[test]
 fn files_as_frequent_as_real_ones_are_accepted() {
     const EACH: u32 = 1500;
-    let only = ["dev", "secret", "server-bridge", "data-ciphers", "ncp-disable"];
+    let only = ["dev", "secret", "server-bridge", "data-ciphers", "ncp-disable", "fragment"];
     let (mut draw, mut accepted, mut foreign, mut all) = (Draw(1), 0u32, 0u32, 0u32);
     let mut others: Vec<String> = Vec::new();
     for shares in [CLIENT, SERVER] {

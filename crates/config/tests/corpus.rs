@@ -67,7 +67,8 @@ fn refused_files_name_the_replacement() {
         for d in loaded.diagnostics.iter().filter(|d| d.class.refuses()) {
             assert_eq!(d.class, Class::Unsupported, "{name}: {}", d.message);
             assert!(!d.help.is_empty(), "{name}: {}", d.message);
-            let only = ["dev", "dev-type", "server-bridge", "secret", "data-ciphers", "ncp-disable"];
+            let only =
+                ["dev", "dev-type", "server-bridge", "secret", "data-ciphers", "ncp-disable", "fragment"];
             assert!(only.contains(&d.option.as_str()), "{name}: {}", d.option);
         }
     }

@@ -328,3 +328,34 @@ fn the_recorded_configurations_are_accepted() {
     }
     assert!(seen >= 8, "{seen} files");
 }
+
+#[test]
+fn a_server_names_no_hosts_unless_allowed() {
+    let client = |more: &str| good(&format!("client\nremote a\n{KEYS}remote-cert-tls server\n{more}"));
+    let pushed =
+        ["route host.example 255.255.255.255", "route-gateway gw.example", "route 10.0.0.0 255.0.0.0"];
+    let got = client("").apply_pushed(&pushed);
+    assert_eq!(got.config.routing.routes.len(), 1);
+    assert!(got.config.routing.gateway.is_none());
+    assert_eq!(got.diagnostics.len(), 2);
+    assert!(got.diagnostics[0].help.contains("allow-pull-fqdn"));
+    let got = client("allow-pull-fqdn\n").apply_pushed(&pushed);
+    assert_eq!((got.config.routing.routes.len(), got.diagnostics.len()), (2, 0));
+    assert!(client("route host.example\n").routing.routes.len() == 1, "the file may name hosts");
+}
+
+#[test]
+fn compression_that_is_not_allowed() {
+    let with = |lines: &str| load(&format!("client\nremote a\n{KEYS}remote-cert-tls server\n{lines}\n"));
+    let both = with("allow-compression no\ncomp-lzo");
+    assert!(both.ready() && classes(&both).contains(&(Class::Insecure, "allow-compression")));
+    for fine in ["allow-compression no\ncomp-lzo no", "compress\nallow-compression no"] {
+        assert!(!classes(&with(fine)).contains(&(Class::Insecure, "allow-compression")), "{fine}");
+    }
+    let client = with("allow-compression no").config;
+    let got = client.apply_pushed(&["compress lz4-v2"]);
+    assert_eq!((got.pushed.compression, got.diagnostics.len()), (None, 1));
+    assert_eq!(client.apply_pushed(&["comp-lzo no"]).pushed.compression, Some(Some(Compression::CompLzo)));
+    let open = with("").config.apply_pushed(&["compress lz4-v2"]);
+    assert_eq!(open.pushed.compression, Some(Some(Compression::Lz4V2)));
+}

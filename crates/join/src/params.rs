@@ -74,20 +74,36 @@ pub fn session(
     params
 }
 
-/// What a client that frames says it understands: all framings; what it wants is none of the compression.
-fn framings(config: &Config) -> impl Iterator<Item = (String, String)> {
-    let names = ["IV_LZO_STUB", "IV_COMP_STUB", "IV_COMP_STUBv2"];
-    let names = names.into_iter().filter(|_| config.data.compression.is_some());
-    names.map(|name| (name.to_owned(), "1".to_owned()))
+/// What a client tells its server beside what the control plane says of its own abilities. Variables of the user go along
+/// with `push-peer-info`, as `host` does; before that only a graphical program's name and what it can do.
+fn peer_info(config: &Config, host: Vec<(String, String)>) -> Vec<(String, String)> {
+    // A client that frames says it understands all framings; what it wants is none of the compression.
+    let framings = ["IV_LZO_STUB", "IV_COMP_STUB", "IV_COMP_STUBv2"].into_iter();
+    let framings = framings.filter(|_| config.data.compression.is_some());
+    let mut out: Vec<_> = framings.map(|name| (name.to_owned(), "1".to_owned())).collect();
+    out.extend(host);
+    for (name, value) in &config.scripts.peer_info {
+        if config.tls.push_peer_info || matches!(name.as_str(), "IV_GUI_VER" | "IV_SSO") {
+            out.retain(|(earlier, _)| earlier != name);
+            out.push((name.clone(), value.clone()));
+        }
+    }
+    out
 }
 
-/// A pulling client's parameters.
-pub fn client(config: &Config, session: SessionParams, tls: TlsClient, tun_mtu_max: u16) -> ClientParams {
+/// A pulling client's parameters. `host`: what is told of this machine (`push-peer-info`), names and values.
+pub fn client(
+    config: &Config,
+    session: SessionParams,
+    tls: TlsClient,
+    tun_mtu_max: u16,
+    host: Vec<(String, String)>,
+) -> ClientParams {
     ClientParams {
         session,
         tls,
         version: crate::COMPATIBLE.to_owned(),
-        peer_info: framings(config).chain(config.scripts.peer_info.iter().cloned()).collect(),
+        peer_info: peer_info(config, host),
         tun_mtu_max,
         pull_filters: config
             .routing
@@ -102,5 +118,31 @@ pub fn client(config: &Config, session: SessionParams, tls: TlsClient, tun_mtu_m
                 prefix: filter.text.clone(),
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovpn_config::{NoFiles, load_text};
+
+    fn names(text: &str) -> Vec<String> {
+        let loaded = load_text("t", text.as_bytes(), &NoFiles);
+        let host = vec![("IV_PLAT_VER".to_owned(), "6.1".to_owned())];
+        let host = if loaded.config.tls.push_peer_info { host } else { Vec::new() };
+        peer_info(&loaded.config, host).into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn little_is_told_unless_asked() {
+        let set = "client\nsetenv UV_ID 7\nsetenv IV_GUI_VER Test\nsetenv IV_SSO webauth\n";
+        assert_eq!(names(set), ["IV_GUI_VER", "IV_SSO"]);
+        assert_eq!(
+            names(&format!("{set}push-peer-info\n")),
+            ["IV_PLAT_VER", "UV_ID", "IV_GUI_VER", "IV_SSO"]
+        );
+        assert_eq!(names("client\nsetenv PUSH_PEER_INFO\nsetenv UV_A 1\n"), ["IV_PLAT_VER", "UV_A"]);
+        assert_eq!(names("client\ncomp-lzo\n"), ["IV_LZO_STUB", "IV_COMP_STUB", "IV_COMP_STUBv2"]);
+        assert_eq!(names("client\npush-peer-info\nsetenv IV_PLAT_VER mine\n"), ["IV_PLAT_VER"]);
     }
 }

@@ -90,6 +90,7 @@ pub(crate) struct Client {
     guard: Option<LeakGuard>,
     /// Proxies that were resolved ahead of time.
     proxies: HashMap<String, SocketAddr>,
+    locals: sockets::LocalAddresses,
     /// The last signal, for `down` scripts.
     last_signal: Option<Signal>,
 }
@@ -144,6 +145,7 @@ impl Client {
             config,
             guard: None,
             proxies: HashMap::new(),
+            locals: sockets::LocalAddresses::default(),
             last_signal: None,
         })
     }

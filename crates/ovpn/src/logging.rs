@@ -67,6 +67,8 @@ pub(crate) struct Style {
     pub(crate) machine_readable: bool,
     /// One JSON object a line (`log-format json`).
     pub(crate) json: bool,
+    /// Errors on standard error where the rest goes to standard output (`errors-to-stderr`).
+    pub(crate) errors_to_stderr: bool,
 }
 
 /// One line that was logged, for readers inside the process.
@@ -318,6 +320,9 @@ impl Output {
         };
         let severity = severity(level);
         match &mut self.sink {
+            Sink::Stdout { journal: false } if style.errors_to_stderr && level == Level::ERROR => {
+                let _ = io::stderr().lock().write_all(line.as_bytes());
+            }
             Sink::Stdout { journal } => {
                 let mut out = io::stdout().lock();
                 let _ =

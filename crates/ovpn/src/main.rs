@@ -6,12 +6,12 @@
 //! | `command_line`, `version`, `process` | what is asked for, and a run of it |
 //! | `logging`, `signal`, `sd_notify`, `outcome` | the process: its log, signals, service manager, exit codes |
 //! | `materials`, `identity`, `private_key`, `pkcs12`, `prompt` | keys, certificates and passwords |
-//! | `setup` | what a run starts from: the configuration, and the data plane chosen for it |
+//! | `peer_info`, `setup` | what a run starts from: the configuration, what is told of this host, the data plane |
 //! | `sockets`, `proxy`, `port` | outside sockets, ways through proxies, and the data plane's control port |
 //! | `plane`, `tunnel`, `routes`, `dns` | the device over its life; its addresses, routes and name servers |
 //! | `nat` | forwarding under this host's address |
 //! | `leak_guard`, `nft` | nothing leaves outside of the tunnel |
-//! | `script`, `environment`, `script_environment` | user scripts |
+//! | `script`, `environment`, `script_environment`, `certificate_environment` | user scripts |
 //! | `client`, `p2p`, `server` | the modes |
 //! | `counters`, `leaving`, `peer_scripts` | what client and point-to-point peer share |
 //! | `status` | what a running tunnel tells: `ovpn status`, metrics |
@@ -26,6 +26,7 @@
 
 mod arguments;
 mod atomic_file;
+mod certificate_environment;
 mod check;
 mod check_files;
 mod cli;
@@ -50,6 +51,7 @@ mod nat;
 mod nft;
 mod outcome;
 mod p2p;
+mod peer_info;
 mod peer_scripts;
 mod pkcs12;
 mod pki;

@@ -99,6 +99,7 @@ struct Peer {
     guard: Option<LeakGuard>,
     /// What each entry's name resolved to; used again where nothing may be asked outside of the tunnel.
     addresses: HashMap<usize, SocketAddr>,
+    locals: sockets::LocalAddresses,
     /// What the kernel's driver refused, which made the engine take over.
     refusal: Option<String>,
     last_signal: Option<Signal>,
@@ -145,6 +146,7 @@ impl Peer {
             plane: None,
             guard: None,
             addresses: HashMap::new(),
+            locals: sockets::LocalAddresses::default(),
             refusal: None,
             last_signal: None,
             config,
@@ -288,7 +290,10 @@ impl Peer {
             model::Family::V6 => SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0),
             _ => SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0),
         });
-        let bind = sockets::local_address(host.as_deref(), port, family)
+        let keep = self.config.transport.persist_local_ip;
+        let bind = self
+            .locals
+            .find(host.as_deref(), port, family, keep)
             .await
             .map_err(|error| Fatal::new("the address of --local cannot be used", error))?;
         let options = &self.config.transport;
@@ -342,7 +347,8 @@ impl Peer {
         let p2p = P2pParams {
             session: params,
             tls: self.tls.clone(),
-            peer_info: self.config.scripts.peer_info.clone(),
+            // As stock: two peers have nothing to tell each other about their hosts.
+            peer_info: Vec::new(),
             single_session: false,
             tls_crypt_v2: self.tls_crypt_v2.clone(),
         };

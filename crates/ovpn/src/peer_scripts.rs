@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ovpn_config::Config;
 use ovpn_control::PeerChain;
 
+use crate::certificate_environment::set_chain;
 use crate::environment::Environment;
 use crate::script::Script;
 use crate::script_environment;
@@ -17,6 +18,11 @@ pub(crate) async fn tls_verify(
 ) -> bool {
     let Some(command) = &config.tls.verify_command else { return true };
     let certificates = chain.map_or(&[][..], |chain| &chain.certificates);
+    let mut environment = environment.clone();
+    if let Some(chain) = chain {
+        set_chain(&mut environment, chain, &config.tls.x509_track);
+    }
+    let environment = &environment;
     for (depth, certificate) in certificates.iter().enumerate().rev() {
         let arguments = vec![depth.to_string(), certificate.subject.clone()];
         let script = Script { what: "tls-verify", command, arguments, environment };

@@ -91,26 +91,9 @@ enum Step {
 /// Options that are known and would be passed over in silence: whoever wrote them relies on them.
 fn not_followed(config: &Config) -> Option<&'static str> {
     let management = &config.management;
-    let process = &config.process;
-    if config.data.fragment.is_some() || config.connections.iter().any(|entry| entry.fragment.is_some()) {
-        // A peer that fragments puts its header into every packet: no data would pass.
-        return Some(
-            "`fragment` is not supported: remove it on both sides, and lower `mssfix` or `tun-mtu` instead",
-        );
-    }
     if management.external_key.is_some() || management.external_cert.is_some() {
         return Some(
             "`management-external-key` and `management-external-cert` are not supported: use `cert` and `key`, or `pkcs12`",
-        );
-    }
-    if management.query_proxy {
-        return Some("`management-query-proxy` is not supported: give `http-proxy` or `socks-proxy` instead");
-    }
-    if config.routing.block_leaks
-        && (process.user.is_some() || process.group.is_some() || process.chroot.is_some())
-    {
-        return Some(
-            "`block-leaks` needs root to the end, to open the way again: remove `user`, `group` and `chroot`",
         );
     }
     None
@@ -187,6 +170,7 @@ fn style(config: &Config) -> Style {
         suppress_timestamps: process.suppress_timestamps,
         machine_readable: process.machine_readable_output,
         json: process.log_format == LogFormat::Json,
+        errors_to_stderr: process.errors_to_stderr,
     }
 }
 

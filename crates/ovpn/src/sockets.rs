@@ -1,11 +1,13 @@
 //! Outside sockets: made, bound and connected as the configuration says, then handed to the data plane.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use ovpn_config::model::{Family, Transport};
+use ovpn_config::model::{Family, MtuDiscovery, Transport};
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// A UDP socket for reaching `remote`: of its family, bound to `local` (any address and an ephemeral port if `None`).
@@ -122,6 +124,19 @@ fn set_options(socket: &Socket, options: &Transport) -> io::Result<()> {
     if let Some(device) = &options.bind_device {
         socket.bind_device(Some(device.as_bytes()))?;
     }
+    if let Some(discovery) = options.mtu_discovery {
+        let (v4, v6) = match discovery {
+            MtuDiscovery::No => (Ipv4PathMtuDiscovery::DONT, Ipv6PathMtuDiscovery::DONT),
+            MtuDiscovery::Yes => (Ipv4PathMtuDiscovery::DO, Ipv6PathMtuDiscovery::DO),
+        };
+        if socket.domain()? == Domain::IPV6 {
+            sockopt::set_ipv6_mtu_discover(socket, v6)?;
+            // For IPv4 through the same socket, where the system has IPv4.
+            let _ = sockopt::set_ip_mtu_discover(socket, v4);
+        } else {
+            sockopt::set_ip_mtu_discover(socket, v4)?;
+        }
+    }
     Ok(())
 }
 
@@ -151,15 +166,33 @@ pub(crate) async fn resolve(host: &str, port: u16, family: Family) -> io::Result
     Ok(found)
 }
 
-/// The address to bind for `local HOST` and `lport`, of the remote's family.
-///
-/// # Errors
-/// As [`resolve`].
-pub(crate) async fn local_address(
-    host: Option<&str>,
-    port: u16,
-    remote: SocketAddr,
-) -> io::Result<SocketAddr> {
+/// Own addresses that were found by name: `persist-local-ip` keeps to them over restarts.
+#[derive(Debug, Default)]
+pub(crate) struct LocalAddresses(HashMap<(String, bool), IpAddr>);
+
+impl LocalAddresses {
+    /// The address to bind for `local HOST` and `lport`, of the remote's family; with `keep` the one that was found first.
+    ///
+    /// # Errors
+    /// As [`resolve`].
+    pub(crate) async fn find(
+        &mut self,
+        host: Option<&str>,
+        port: u16,
+        remote: SocketAddr,
+        keep: bool,
+    ) -> io::Result<SocketAddr> {
+        let name = (host.unwrap_or_default().to_owned(), remote.is_ipv4());
+        if let Some(known) = self.0.get(&name).filter(|_| keep) {
+            return Ok(SocketAddr::new(*known, port));
+        }
+        let found = local_address(host, port, remote).await?;
+        self.0.insert(name, found.ip());
+        Ok(found)
+    }
+}
+
+async fn local_address(host: Option<&str>, port: u16, remote: SocketAddr) -> io::Result<SocketAddr> {
     match host {
         Some(host) => {
             let family = if remote.is_ipv4() { Family::V4 } else { Family::V6 };
@@ -215,6 +248,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_address_that_is_kept_is_not_looked_up_again() {
+        let mut locals = LocalAddresses::default();
+        let remote = "192.0.2.1:5".parse().unwrap();
+        let first = locals.find(Some("127.0.0.1"), 7, remote, true).await.unwrap();
+        assert_eq!(first, "127.0.0.1:7".parse().unwrap());
+        let name = ("127.0.0.1".to_owned(), true);
+        locals.0.insert(name, "127.0.0.9".parse().unwrap());
+        let kept = locals.find(Some("127.0.0.1"), 8, remote, true).await.unwrap();
+        assert_eq!(kept, "127.0.0.9:8".parse().unwrap());
+        assert_eq!(locals.find(Some("127.0.0.1"), 7, remote, false).await.unwrap(), first);
+    }
+
+    #[tokio::test]
     async fn tcp_connects_and_gives_up() {
         let options = Transport::default();
         let listener = tcp_listen("127.0.0.1:0".parse().unwrap(), false, &options).unwrap();
@@ -225,6 +271,19 @@ mod tests {
         tcp_accepted(accepted.unwrap().0).unwrap();
         drop(listener);
         assert!(tcp_connect(address, None, &options, Duration::from_secs(5)).await.is_err());
+    }
+
+    #[test]
+    fn path_mtu_discovery_is_as_asked() {
+        let with = |mtu_discovery| {
+            let options = Transport { mtu_discovery, ..Transport::default() };
+            let v4 = udp_to("127.0.0.1:9".parse().unwrap(), None, &options).unwrap();
+            let v6 = udp_listen("[::1]:0".parse().unwrap(), false, &options).unwrap();
+            (sockopt::ip_mtu_discover(&v4).unwrap(), sockopt::ipv6_mtu_discover(&v6).unwrap())
+        };
+        assert_eq!(with(Some(MtuDiscovery::Yes)), (Ipv4PathMtuDiscovery::DO, Ipv6PathMtuDiscovery::DO));
+        assert_eq!(with(Some(MtuDiscovery::No)), (Ipv4PathMtuDiscovery::DONT, Ipv6PathMtuDiscovery::DONT));
+        assert_eq!(with(None), (Ipv4PathMtuDiscovery::WANT, Ipv6PathMtuDiscovery::WANT));
     }
 
     #[test]

@@ -21,7 +21,6 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "cipher" => {
             let name = o.text(0)?;
             b.pushed.cipher = Cipher::from_name(&name);
-            b.pushed.cipher_unsupported = if b.pushed.cipher.is_none() { Some(name.clone()) } else { None };
             b.ciphers.cipher = Some((name, o.span()));
         }
         "data-ciphers" | "ncp-ciphers" => {

@@ -78,7 +78,14 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "ifconfig-nowarn" => {}
         "persist-tun" => d.persist = true,
         "persist-key" => {}
-        "txqueuelen" => d.txqueuelen = Some(o.number(0, 0..=u32::MAX)?),
+        "txqueuelen" => {
+            let length: u32 = o.number(0, 0..=u32::MAX)?;
+            o.say(
+                Class::Ignored,
+                "`txqueuelen` has no effect on an offloaded data channel",
+                format!("set it in an `up` script: `ip link set \"$dev\" txqueuelen {length}`"),
+            );
+        }
         "tun-ipv6" => {}
         "lladdr" | "server-bridge" | "vlan-tagging" | "vlan-accept" | "vlan-pvid" => {
             let name = o.name();

@@ -331,10 +331,11 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "rcvbuf" => t.rcvbuf = buffer(o)?,
         "sndbuf" => t.sndbuf = buffer(o)?,
         "mtu-disc" => {
-            e.mtu_discovery = Some(o.word(
-                0,
-                &[("no", MtuDiscovery::No), ("maybe", MtuDiscovery::Maybe), ("yes", MtuDiscovery::Yes)],
-            )?);
+            let words = [("no", Some(MtuDiscovery::No)), ("maybe", None), ("yes", Some(MtuDiscovery::Yes))];
+            e.mtu_discovery = o.word(0, &words)?;
+            if !b.in_block {
+                t.mtu_discovery = e.mtu_discovery;
+            }
         }
         "persist-remote-ip" => t.persist_remote_ip = true,
         "persist-local-ip" => t.persist_local_ip = true,

@@ -40,11 +40,14 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
                     "write for example `fragment 1300`",
                 ));
             }
-            o.say(
-                Class::Advice,
-                "`fragment` needs the userspace data plane, and the same line on both sides",
-                "`mssfix` and `tun-mtu` serve better",
-            );
+            if size > 0 {
+                // A peer that fragments puts its header into every packet: no data would pass.
+                o.say(
+                    Class::Unsupported,
+                    "`fragment` is not supported",
+                    "remove it on both sides, and lower `mssfix` or `tun-mtu` instead",
+                );
+            }
         }
         "mtu-dynamic" => {
             o.say(Class::Unsupported, "`mtu-dynamic` is not supported", "use `mssfix` and `tun-mtu`")
@@ -69,7 +72,7 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
             if o.count() > 0 {
                 o.word(0, &words)?;
             }
-            b.set_compression(Some(Compression::CompLzo));
+            b.set_compression(Some(Compression::CompLzo), !no, o)?;
             if !no && b.wants_advice() {
                 compression_advice(o);
             }
@@ -87,7 +90,9 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
             let migrate = o.is(0, "migrate");
             let framing = if o.count() == 0 { Some(Compression::Stub) } else { o.word(0, &words)? };
             b.config.data.compress_migrate = migrate;
-            b.set_compression(framing);
+            let compresses =
+                matches!(framing, Some(Compression::Lz4 | Compression::Lz4V2 | Compression::Lzo));
+            b.set_compression(framing, compresses, o)?;
             if framing.is_some() && b.wants_advice() {
                 compression_advice(o);
             }
@@ -125,14 +130,11 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "ping-restart" => {
             t.ping_restart = o.timer(0)?;
             t.ping_exit = None;
-            b.pushed.ping_restart_given = true;
         }
         "ping-exit" => {
             t.ping_exit = o.timer(0)?;
             t.ping_restart = None;
-            b.pushed.ping_restart_given = true;
         }
-        "ping-timer-rem" => t.ping_timer_rem = true,
         "inactive" => {
             let after = o.timer(0)?;
             let bytes = if o.count() > 1 { o.number(1, 0..=u64::MAX)? } else { 0 };
@@ -153,8 +155,8 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
             let time = if o.count() > 1 { o.seconds(1, 0)? } else { Duration::from_secs(15) };
             b.config.data.replay_window = ReplayWindow { packets, time };
         }
-        "mute-replay-warnings" => b.config.data.mute_replay_warnings = true,
-        "disable-occ" => b.config.data.disable_occ = true,
+        // These are always so: timers run once the peer is known, options are never compared.
+        "ping-timer-rem" | "disable-occ" | "mute-replay-warnings" => {}
         _ => return Ok(false),
     }
     Ok(true)
@@ -169,10 +171,30 @@ fn compression_advice(o: &mut Opt<'_>) {
 }
 
 impl Builder {
-    fn set_compression(&mut self, framing: Option<Compression>) {
+    /// `compresses`: compressed packets may come with it.
+    fn set_compression(
+        &mut self,
+        framing: Option<Compression>,
+        compresses: bool,
+        o: &mut Opt<'_>,
+    ) -> Result<(), Bad> {
+        self.compresses = compresses.then(|| (o.name(), o.span()));
+        if !self.wants_advice() {
+            self.compression_allowed(o)?;
+        }
         self.config.data.compression = framing;
         self.pushed.compression = Some(framing);
         self.client.compression = Some(framing);
+        Ok(())
+    }
+
+    /// `allow-compression no` against what a server pushes.
+    fn compression_allowed(&self, o: &mut Opt<'_>) -> Result<(), Bad> {
+        if self.compresses.is_some() && self.config.data.allow_compression == AllowCompression::No {
+            let text = format!("`{}` comes from the server, and `allow-compression no` is set", o.name());
+            return Err(o.bad(0, text, "remove compression on the server"));
+        }
+        Ok(())
     }
 
     /// Advice is for the one who wrote the file, not for what a server pushes.

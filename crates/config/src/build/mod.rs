@@ -54,6 +54,8 @@ pub(crate) struct Builder {
     ifconfig: Option<(std::net::Ipv4Addr, std::net::Ipv4Addr, Span)>,
     pool_flag_nopool: bool,
     proxy_user_pass: Option<Material>,
+    /// The option with which compressed packets may come.
+    compresses: Option<(&'static str, Span)>,
 }
 
 /// Words that decide the role at the end.
@@ -91,6 +93,7 @@ impl Builder {
             ifconfig: None,
             pool_flag_nopool: false,
             proxy_user_pass: None,
+            compresses: None,
         }
     }
 

@@ -10,17 +10,24 @@ use crate::model::{
     DhcpOption, DnsServer, DnsTransport, DnsUpdown, Dnssec, Gateway, PullFilter, PullFilterAction,
     RedirectGateway, Route, RouteHost, RouteIpv6,
 };
+use crate::table::Contexts;
 
 pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
     let r = &mut b.config.routing;
+    // Who pushes a name decides what it leads to.
+    let named = !b.context.contains(Contexts::PUSHED) || r.allow_pull_fqdn;
     match o.name() {
         "route" => {
             let network = host(&o.text(0)?);
+            pulled_name(named, 0, &network, o)?;
             let prefix = match o.get(1) {
                 None | Some("default") => 32,
                 Some(_) => o.mask(1)?,
             };
             let gateway = o.get(2).filter(|g| *g != "default").map(host);
+            if let Some(gateway) = &gateway {
+                pulled_name(named, 2, gateway, o)?;
+            }
             let metric = match o.get(3) {
                 None | Some("default") => None,
                 Some(_) => Some(o.number(3, 0..=u32::MAX)?),
@@ -48,14 +55,19 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
                 );
                 Some(Gateway::Dhcp)
             } else {
-                Some(Gateway::Host(host(&o.text(0)?)))
+                let gateway = host(&o.text(0)?);
+                pulled_name(named, 0, &gateway, o)?;
+                Some(Gateway::Host(gateway))
             };
         }
         "route-ipv6-gateway" => r.gateway_ipv6 = Some(o.ipv6(0)?),
         "route-metric" => r.metric = Some(o.number(0, 0..=u32::MAX)?),
         "route-delay" => {
             r.delay = if o.count() > 0 { Some(o.seconds(0, 0)?) } else { Some(Duration::ZERO) };
-            r.delay_window = if o.count() > 1 { o.seconds(1, 0)? } else { Duration::from_secs(30) };
+            if o.count() > 1 {
+                // How long to wait for a Windows adapter.
+                o.seconds(1, 0)?;
+            }
         }
         "route-noexec" => r.noexec = true,
         "route-nopull" => r.nopull = true,
@@ -125,6 +137,20 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
     Ok(true)
 }
 
+/// A name where an address is expected, in an option that came from the server.
+fn pulled_name(allowed: bool, at: usize, host: &RouteHost, o: &mut Opt<'_>) -> Result<(), Bad> {
+    match host {
+        RouteHost::Name(name) if !allowed => {
+            let text = format!(
+                "the server names \"{}\" where an address is expected",
+                super::arguments::short(name)
+            );
+            Err(o.bad(at, text, "`allow-pull-fqdn` takes names from the server"))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn host(text: &str) -> RouteHost {
     match text {
         "vpn_gateway" => RouteHost::VpnGateway,
@@ -139,8 +165,8 @@ fn redirect_flag(r: &mut RedirectGateway, flag: &str) -> bool {
         "local" => r.local = true,
         "autolocal" => r.autolocal = true,
         "def1" => r.def1 = true,
-        "bypass-dhcp" => r.bypass_dhcp = true,
-        "bypass-dns" => r.bypass_dns = true,
+        // Host routes around the tunnel, which stock makes on Windows only.
+        "bypass-dhcp" | "bypass-dns" => {}
         "block-local" => r.block_local = true,
         "ipv6" => r.ipv6 = true,
         "!ipv4" => r.not_ipv4 = true,

@@ -4,8 +4,8 @@ use super::Builder;
 use super::arguments::{Bad, Opt};
 use crate::diagnostic::Class;
 use crate::model::{
-    CertProfile, CrlSource, KeyDirection, Material, NsCertType, RemoteCertEku, TlsCryptV2Cookie, TlsVersion,
-    VerifyX509, X509NameMatch,
+    CertProfile, CrlSource, KeyDirection, Material, RemoteCertEku, Tls, TlsCryptV2Cookie, TlsVersion,
+    VerifyX509, X509NameMatch, X509Track,
 };
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "extra-certs" => set(&mut t.extra_certs, o)?,
         "pkcs12" => set(&mut t.pkcs12, o)?,
         "capath" => t.ca_path = Some(o.text(0)?),
-        "dh" => t.dh_given = !o.is(0, "none"),
+        // Only ECDHE is spoken.
+        "dh" => {}
         "ecdh-curve" => {
             o.say(Class::Ignored, "`ecdh-curve` has no effect", "name the groups with `tls-groups`");
         }
@@ -33,7 +34,7 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "tls-version-min" => {
             let version = o.word(0, &VERSIONS)?;
             if o.count() > 1 {
-                t.version_min_or_highest = o.word(1, &[("or-highest", true)])?;
+                o.word(1, &[("or-highest", ())])?;
             }
             if version < TlsVersion::V1_2 {
                 o.say(
@@ -130,12 +131,8 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         }
         "ns-cert-type" => {
             let server = o.word(0, &[("server", true), ("client", false)])?;
-            let (kind, eku, word) = if server {
-                (NsCertType::Server, RemoteCertEku::Server, "server")
-            } else {
-                (NsCertType::Client, RemoteCertEku::Client, "client")
-            };
-            t.ns_cert_type = Some(kind);
+            let (eku, word) =
+                if server { (RemoteCertEku::Server, "server") } else { (RemoteCertEku::Client, "client") };
             t.remote_cert_eku.get_or_insert(eku);
             o.say(
                 Class::Deprecated,
@@ -192,13 +189,38 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "x509-username-field" => {
             t.x509_username_fields = o.args().iter().map(|a| upper_unless_ext(&a.text)).collect();
         }
-        "x509-track" => t.x509_track.push(o.text(0)?),
+        "x509-track" => track(t, o)?,
         "askpass" => t.askpass = Some(o.get(0).map(str::to_owned)),
         "push-peer-info" => t.push_peer_info = true,
         "force-tls-key-material-export" => t.force_key_material_export = true,
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Attributes of the subject are known by their short names; of the rest, only digests are told.
+fn track(t: &mut Tls, o: &mut Opt<'_>) -> Result<(), Bad> {
+    let wanted = o.text(0)?;
+    let (chain, name) = match wanted.strip_prefix('+') {
+        Some(name) => (true, name),
+        None => (false, wanted.as_str()),
+    };
+    const EXTENSIONS: [&str; 6] = [
+        "subjectAltName",
+        "issuerAltName",
+        "keyUsage",
+        "extendedKeyUsage",
+        "basicConstraints",
+        "certificatePolicies",
+    ];
+    if EXTENSIONS.contains(&name) {
+        let text =
+            format!("`x509-track {name}` has no effect: extensions of certificates are not told to scripts");
+        o.say(Class::Ignored, text, "`tls-export-cert DIR` gives scripts the whole certificate");
+        return Ok(());
+    }
+    t.x509_track.push(X509Track { name: name.to_owned(), chain });
+    Ok(())
 }
 
 fn set(slot: &mut Option<Material>, o: &mut Opt<'_>) -> Result<(), Bad> {

@@ -3,7 +3,8 @@
 use super::Builder;
 use crate::diagnostic::{Class, Diagnostic};
 use crate::model::{
-    Config, ManagementAddress, Role, ScriptSecurity, TlsRole, VerifyClientCert, VerifyMethod,
+    AllowCompression, Config, ManagementAddress, Role, ScriptSecurity, TlsRole, VerifyClientCert,
+    VerifyMethod,
 };
 
 impl Builder {
@@ -18,6 +19,15 @@ impl Builder {
         control_keys(c, &mut out);
         scripts(c, &mut out);
         exclusive(c, &mut out);
+        if let (Some((option, span)), AllowCompression::No) = (self.compresses, c.data.allow_compression) {
+            let text = format!(
+                "`allow-compression no` does not fit `{option}`: what a peer compresses is expanded all the same"
+            );
+            out.push(
+                Diagnostic::new(Class::Insecure, "allow-compression", Some(span), text)
+                    .help(format!("remove `{option}` on both sides; OpenVPN refuses the two together")),
+            );
+        }
         if self.config.role == Role::Server {
             server(c, &mut out);
         }
@@ -242,6 +252,28 @@ fn exclusive(c: &Config, out: &mut Vec<Diagnostic>) {
                     .help("add `management PATH unix`"),
             );
         }
+    }
+    if c.management.query_proxy {
+        let at = c.where_given("management-query-proxy");
+        out.push(
+            Diagnostic::new(
+                Class::Unsupported,
+                "management-query-proxy",
+                at,
+                "`management-query-proxy` is not supported",
+            )
+            .help("give `http-proxy` or `socks-proxy` instead"),
+        );
+    }
+    let drops = ["user", "group", "chroot"].into_iter().find(|name| c.is_given(name));
+    if let (true, Some(name)) = (c.routing.block_leaks, drops) {
+        let text = format!(
+            "`block-leaks` and `{name}` exclude each other: opening the way again needs root to the end"
+        );
+        out.push(
+            Diagnostic::new(Class::Error, name, c.where_given(name), text)
+                .help("remove `user`, `group` and `chroot`, or `block-leaks`"),
+        );
     }
     let tcp = |p: crate::model::Protocol| p.is_tcp();
     let all_tcp = if c.connections.is_empty() {

@@ -87,7 +87,7 @@ pub struct Connection {
     pub mssfix: super::data::MssFix,
     /// Internal fragmentation (userspace data plane only).
     pub fragment: Option<super::data::Fragment>,
-    /// Path MTU discovery of the socket.
+    /// Path MTU discovery of the socket; `None`: as the data plane likes it.
     pub mtu_discovery: Option<MtuDiscovery>,
     /// `tls-auth` key and direction of this entry.
     pub tls_auth: Option<(Material, KeyDirection)>,
@@ -147,13 +147,11 @@ pub struct SocksProxy {
     pub credentials: Option<Material>,
 }
 
-/// `mtu-disc`.
+/// `mtu-disc`; `maybe` leaves it to the data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MtuDiscovery {
     /// Never set don't-fragment.
     No,
-    /// Per-route hints.
-    Maybe,
     /// Always set don't-fragment.
     Yes,
 }
@@ -180,7 +178,7 @@ impl Default for Local {
 }
 
 /// Socket settings and the policy of reconnecting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transport {
     /// Shuffle [`super::Config::connections`] once at start.
     pub remote_random: bool,
@@ -202,39 +200,16 @@ pub struct Transport {
     pub bind_device: Option<String>,
     /// Answer from the address a packet was sent to.
     pub multihome: bool,
-    /// Disable Nagle's algorithm (always done; kept because it is pushed on).
-    pub tcp_nodelay: bool,
     /// Firewall mark of outside packets.
     pub mark: Option<u32>,
     /// Receive buffer of the socket in bytes; `None`: the system's.
     pub rcvbuf: Option<u32>,
     /// Send buffer of the socket in bytes; `None`: the system's.
     pub sndbuf: Option<u32>,
+    /// Path MTU discovery, where no connection entry says otherwise.
+    pub mtu_discovery: Option<MtuDiscovery>,
     /// Keep the resolved remote address over restarts.
     pub persist_remote_ip: bool,
     /// Keep the local address over restarts.
     pub persist_local_ip: bool,
-}
-
-impl Default for Transport {
-    fn default() -> Self {
-        Self {
-            remote_random: false,
-            remote_random_hostname: false,
-            force_tcp: None,
-            resolve_retry: None,
-            preresolve: false,
-            connect_retry_max: None,
-            nobind: false,
-            bind_ipv6_only: false,
-            bind_device: None,
-            multihome: false,
-            tcp_nodelay: true,
-            mark: None,
-            rcvbuf: None,
-            sndbuf: None,
-            persist_remote_ip: false,
-            persist_local_ip: false,
-        }
-    }
 }

@@ -131,10 +131,6 @@ pub struct Data {
     pub fragment: Option<Fragment>,
     /// Replay window of the control channel (data planes have their own).
     pub replay_window: ReplayWindow,
-    /// Do not log each replayed packet.
-    pub mute_replay_warnings: bool,
-    /// Do not exchange option consistency messages.
-    pub disable_occ: bool,
 }
 
 impl Default for Data {
@@ -149,8 +145,6 @@ impl Default for Data {
             mssfix: MssFix::Default,
             fragment: None,
             replay_window: ReplayWindow { packets: 64, time: Duration::from_secs(15) },
-            mute_replay_warnings: false,
-            disable_occ: false,
         }
     }
 }

@@ -100,8 +100,6 @@ pub struct Device {
     pub mtu_given: bool,
     /// Largest `tun-mtu` accepted from the server, in bytes.
     pub mtu_max: u16,
-    /// Transmit queue length, in packets.
-    pub txqueuelen: Option<u32>,
     /// Keep the device open over restarts.
     pub persist: bool,
     /// The file says `disable-dco`: the userspace data plane is used.
@@ -123,7 +121,6 @@ impl Default for Device {
             mtu: 1500,
             mtu_given: false,
             mtu_max: 1600,
-            txqueuelen: None,
             persist: false,
             disable_dco: false,
             data_plane: DataPlane::Auto,

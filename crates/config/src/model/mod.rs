@@ -51,8 +51,8 @@ pub use server::{
 };
 pub use timers::{Inactive, Timers};
 pub use tls::{
-    CertProfile, CrlSource, KeyDirection, Material, NsCertType, RemoteCertEku, Tls, TlsCryptV2Cookie,
-    TlsVersion, VerifyX509, X509NameMatch,
+    CertProfile, CrlSource, KeyDirection, Material, RemoteCertEku, Tls, TlsCryptV2Cookie, TlsVersion,
+    VerifyX509, X509NameMatch, X509Track,
 };
 
 use crate::source::Span;

@@ -16,8 +16,6 @@ pub struct Pushed {
     pub peer_id: Option<u32>,
     /// Cipher of the data channel.
     pub cipher: Option<Cipher>,
-    /// A pushed cipher that is no AEAD one, as written: the connection cannot come up.
-    pub cipher_unsupported: Option<String>,
     /// Data keys come from the TLS exporter.
     pub tls_ekm: bool,
     /// Exit messages go over the control channel.
@@ -36,8 +34,6 @@ pub struct Pushed {
     pub compression: Option<Option<Compression>>,
     /// `push-continuation`: 2 more follows, 1 this was the last; 0 not given.
     pub continuation: u8,
-    /// Whether a `ping-restart` or `ping-exit` was pushed.
-    pub ping_restart_given: bool,
 }
 
 /// Options of one client of a server, from its ccd file, a client-connect script or the management interface.

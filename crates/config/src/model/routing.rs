@@ -71,10 +71,6 @@ pub struct RedirectGateway {
     pub autolocal: bool,
     /// Two half routes instead of replacing the default route.
     pub def1: bool,
-    /// Host route to the DHCP server (Windows).
-    pub bypass_dhcp: bool,
-    /// Host routes to the DNS servers (Windows).
-    pub bypass_dns: bool,
     /// Route the local network into the tunnel too.
     pub block_local: bool,
     /// Redirect IPv6.
@@ -233,8 +229,6 @@ pub struct Routing {
     pub metric: Option<u32>,
     /// Wait this long before routes are set.
     pub delay: Option<Duration>,
-    /// With [`Routing::delay`]: how long the gateway may take to be reachable.
-    pub delay_window: Duration,
     /// Only export routes to scripts.
     pub noexec: bool,
     /// Do not take routes or DNS from the server.

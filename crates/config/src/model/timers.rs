@@ -20,8 +20,6 @@ pub struct Timers {
     pub ping_restart: Option<Duration>,
     /// Exit when nothing came for this long.
     pub ping_exit: Option<Duration>,
-    /// Run these timers only once the peer is known.
-    pub ping_timer_rem: bool,
     /// Exit when idle.
     pub inactive: Option<Inactive>,
     /// Exit after this long.
@@ -50,7 +48,6 @@ impl Default for Timers {
             ping: None,
             ping_restart: None,
             ping_exit: None,
-            ping_timer_rem: false,
             inactive: None,
             session_timeout: None,
             explicit_exit_notify: None,

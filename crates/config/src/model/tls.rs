@@ -102,13 +102,13 @@ pub struct VerifyX509 {
     pub matching: X509NameMatch,
 }
 
-/// `ns-cert-type`, kept because a warning names it; it acts as `remote-cert-tls`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NsCertType {
-    /// The peer's certificate is a server's.
-    Server,
-    /// The peer's certificate is a client's.
-    Client,
+/// `x509-track [+]ATTR`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct X509Track {
+    /// Short name of an attribute of the subject, or `SHA1` or `SHA256` for a digest.
+    pub name: String,
+    /// Of every certificate of the chain, not only the peer's.
+    pub chain: bool,
 }
 
 /// What the peer's extended key usage must contain.
@@ -147,14 +147,10 @@ pub struct Tls {
     pub extra_certs: Option<Material>,
     /// Certificate, key and authorities in one file (an inline one is base64).
     pub pkcs12: Option<Material>,
-    /// Whether `dh` names a file; it has no effect (ECDHE only).
-    pub dh_given: bool,
     /// Groups, in order of preference, as written.
     pub groups: Vec<String>,
     /// Lowest version.
     pub version_min: TlsVersion,
-    /// Whether a library below [`Tls::version_min`] may be used (`or-highest`).
-    pub version_min_or_highest: bool,
     /// Highest version.
     pub version_max: Option<TlsVersion>,
     /// Cipher suites up to TLS 1.2, OpenSSL or IANA names.
@@ -183,8 +179,6 @@ pub struct Tls {
     pub remote_cert_ku_required: bool,
     /// The bits of at least one mask must all be set (`remote-cert-ku HEX…`).
     pub remote_cert_ku: Vec<u16>,
-    /// `ns-cert-type`, where written.
-    pub ns_cert_type: Option<NsCertType>,
     /// Expected name of the peer.
     pub verify_x509: Option<VerifyX509>,
     /// SHA-256 fingerprints of acceptable issuers (`verify-hash`).
@@ -199,8 +193,8 @@ pub struct Tls {
     pub export_cert_dir: Option<String>,
     /// Fields that make the common name (default `CN`).
     pub x509_username_fields: Vec<String>,
-    /// Attributes exported to scripts, a leading `+` meaning the whole chain.
-    pub x509_track: Vec<String>,
+    /// Attributes of certificates to tell scripts; empty: all of the subject.
+    pub x509_track: Vec<X509Track>,
     /// Password of the private key: `Some(None)` asks, `Some(Some(file))` reads.
     pub askpass: Option<Option<String>>,
     /// `setenv CLIENT_CERT 0`: connect without certificate.
@@ -220,10 +214,8 @@ impl Default for Tls {
             key: None,
             extra_certs: None,
             pkcs12: None,
-            dh_given: false,
             groups: Vec::new(),
             version_min: TlsVersion::V1_2,
-            version_min_or_highest: false,
             version_max: None,
             cipher_list: Vec::new(),
             cipher_suites: Vec::new(),
@@ -238,7 +230,6 @@ impl Default for Tls {
             remote_cert_eku: None,
             remote_cert_ku_required: false,
             remote_cert_ku: Vec::new(),
-            ns_cert_type: None,
             verify_x509: None,
             verify_hash: Vec::new(),
             peer_fingerprints: Vec::new(),

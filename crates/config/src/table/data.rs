@@ -24,6 +24,6 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("secret", "FILE [DIRECTION]", (1, 2), Roles::PEER, Contexts::FILE, Tier::T4, "Static key instead of TLS").inline().dco(Dco::Refused).instead("use TLS with `peer-fingerprint`"),
     option("allow-deprecated-insecure-static-crypto", "", (0, 0), Roles::PEER, Contexts::FILE, Tier::T4, "Allow a static key").dco(Dco::Refused).instead("use TLS with `peer-fingerprint`"),
     option("test-crypto", "", (0, 0), Roles::NONE, Contexts::FILE, Tier::T4, "Stock's self test of ciphers").dco(Dco::Refused).instead("remove it"),
-    option("disable-occ", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T3, "Do not compare options with the peer"),
+    option("disable-occ", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T3, "Do not compare options with the peer; they never are"),
     option("opt-verify", "", (0, 0), Roles::SERVER, Contexts::FILE, Tier::T4, "Refuse clients with other options").dco(Dco::NoEffect).instead("remove it; options are negotiated"),
 ];

@@ -46,7 +46,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("route-method", "adaptive|ipapi|exe", (1, 1), Roles::CLIENT, Contexts::FILE, Tier::T4, "How routes are set on Windows").also(Contexts::PUSHED).dco(Dco::NoEffect),
     option("persist-tun", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T1, "Keep the device open over restarts").also(Contexts::PUSHED),
     option("persist-key", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T1, "Keep keys in memory over restarts; always so").also(Contexts::PUSHED),
-    option("persist-local-ip", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T3, "Keep the local address over restarts"),
+    option("persist-local-ip", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T3, "Keep the local address that was found first over restarts"),
     option("persist-remote-ip", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T3, "Keep the resolved remote address over restarts"),
     option("iroute", "NET [MASK]", (1, 2), Roles::SERVER, Contexts::CLIENT, Tier::T1, "Network behind this client").list(),
     option("iroute-ipv6", "NET/BITS", (1, 1), Roles::SERVER, Contexts::CLIENT, Tier::T2, "IPv6 network behind this client").list(),

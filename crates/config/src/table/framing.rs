@@ -12,7 +12,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("udp-mtu", "N", (1, 1), Roles::ANY, Contexts::FILE, Tier::T4, "Has no effect").also(Contexts::CONNECTION).dco(Dco::NoEffect).instead("use `tun-mtu`"),
     option("max-packet-size", "N", (1, 1), Roles::ANY, Contexts::FILE, Tier::T2, "Largest control packet, in bytes").also(Contexts::CONNECTION),
     option("mssfix", "[N [mtu|fixed]]", (0, 2), Roles::ANY, Contexts::FILE, Tier::T1, "Keep TCP segments inside the tunnel small enough for the outside path").also(Contexts::CONNECTION),
-    option("fragment", "N [mtu]", (1, 2), Roles::ANY, Contexts::FILE, Tier::T3, "Split packets inside the tunnel, in bytes; both ends must have it").also(Contexts::CONNECTION).dco(Dco::EngineOnly),
+    option("fragment", "N [mtu]", (1, 2), Roles::ANY, Contexts::FILE, Tier::T3, "Split packets inside the tunnel, in bytes").also(Contexts::CONNECTION).dco(Dco::Refused).instead("lower `mssfix` or `tun-mtu`"),
     option("mtu-dynamic", "[MIN [MAX]]", (0, 2), Roles::ANY, Contexts::FILE, Tier::T4, "Split packets inside the tunnel").dco(Dco::Refused).instead("use `mssfix` and `tun-mtu`"),
     option("mtu-test", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T4, "Has no effect; the path MTU is not probed").dco(Dco::NoEffect).instead("remove it"),
     option("shaper", "BYTES_PER_S", (1, 1), Roles::CLIENT_PEER, Contexts::FILE, Tier::T3, "Limit what is sent, in bytes per second").also(Contexts::PUSHED).dco(Dco::NoEffect).instead("use `tc` on the tunnel device"),

@@ -42,7 +42,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("sndbuf", "N", (1, 1), Roles::ANY, Contexts::FILE, Tier::T2, "Size of the socket's send buffer in bytes; 0 leaves the system's").also(Contexts::PUSHED),
     option("txqueuelen", "N", (1, 1), Roles::ANY, Contexts::FILE, Tier::T3, "Length of the device's transmit queue in packets").dco(Dco::NoEffect),
     option("passtos", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T3, "Copy the inner type of service to the outside packet").dco(Dco::NoEffect),
-    option("mtu-disc", "no|maybe|yes", (1, 1), Roles::ANY, Contexts::FILE, Tier::T3, "Path MTU discovery of the socket").also(Contexts::CONNECTION),
+    option("mtu-disc", "no|maybe|yes", (1, 1), Roles::ANY, Contexts::FILE, Tier::T3, "Never (`no`) or always (`yes`) set don't-fragment on outside packets; `maybe` leaves it to the data plane").also(Contexts::CONNECTION),
     option("fast-io", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T4, "Has no effect; packets are always handled in batches").dco(Dco::NoEffect).instead("remove it"),
     option("port-share", "HOST PORT [DIR]", (2, 3), Roles::SERVER, Contexts::FILE, Tier::T3, "Pass TCP connections that are not OpenVPN to another server"),
     option("vlan-tagging", "", (0, 0), Roles::SERVER, Contexts::FILE, Tier::T4, "VLAN tags on a tap device").dco(Dco::Refused).instead("use `server` with `dev tun`"),

@@ -28,6 +28,7 @@ use crate::key_budget::KeyBudget;
 use crate::leaving::Leaving;
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
+use crate::peer_info;
 use crate::plane::Plane;
 use crate::port::Port;
 use crate::proxy::Relay;
@@ -90,7 +91,13 @@ impl<'a> Connection<'a> {
             plane.data_plane().capabilities(),
         );
         let budget = KeyBudget::new(&client.config.timers, Instant::now());
-        let params = params::client(&client.config, session, client.tls.clone(), options.options.tun_mtu_max);
+        let params = params::client(
+            &client.config,
+            session,
+            client.tls.clone(),
+            options.options.tun_mtu_max,
+            peer_info::of_host(&client.config),
+        );
         let session =
             Session::client(Arc::new(params), credentials.clone(), Box::new(SystemRandom), Now::system())
                 .map_err(|failure| Fatal(failure.to_string()))?;

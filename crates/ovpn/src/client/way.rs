@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use ovpn_config::model::{Connection as Options, Family, HttpProxy, Material, SocksProxy};
+use ovpn_config::model::{Connection as Options, Family, HttpProxy, Material, SocksProxy, Transport};
 use ovpn_control::Credentials;
 
 use super::connection::End;
@@ -103,15 +103,7 @@ impl Client {
     ) -> Result<Result<Way, Obstacle>, Fatal> {
         let tcp = options.remote.protocol.is_tcp();
         let bound = options.local_port.is_some() || options.local_host.is_some() || options.bind;
-        let local = if bound {
-            let port = options.local_port.unwrap_or(0);
-            match sockets::local_address(options.local_host.as_deref(), port, remote).await {
-                Ok(local) => Some(local),
-                Err(error) => return Err(Fatal::new("the address of --local cannot be used", error)),
-            }
-        } else {
-            None
-        };
+        let local = if bound { Some(self.local_address(options, remote).await?) } else { None };
         let socket = if tcp {
             self.tell(TunnelState::TcpConnect, "", None);
             tracing::info!("Attempting to establish TCP connection with {}", sockets::shown(remote));
@@ -122,7 +114,9 @@ impl Client {
                 signal = next_but_usr2(signals) => return Ok(Err(End::from_signal(signal).into())),
             }
         } else {
-            sockets::udp_to(remote, local, &self.config.transport)
+            let transport =
+                Transport { mtu_discovery: options.mtu_discovery, ..self.config.transport.clone() };
+            sockets::udp_to(remote, local, &transport)
         };
         let word = sockets::protocol_word(remote, tcp);
         let socket = match socket {
@@ -138,6 +132,16 @@ impl Client {
         let link_local = local.map_or_else(|| "(not bound)".to_owned(), sockets::shown);
         tracing::info!("{word} link local: {link_local}");
         Ok(Ok(Way { socket, ends: Ends::direct(tcp, remote), relay: None }))
+    }
+
+    /// The address of `local` and `lport`.
+    async fn local_address(&mut self, options: &Options, remote: SocketAddr) -> Result<SocketAddr, Fatal> {
+        let (host, port) = (options.local_host.as_deref(), options.local_port.unwrap_or(0));
+        let keep = self.config.transport.persist_local_ip;
+        self.locals
+            .find(host, port, remote, keep)
+            .await
+            .map_err(|error| Fatal::new("the address of --local cannot be used", error))
     }
 
     /// A TCP connection to a proxy.

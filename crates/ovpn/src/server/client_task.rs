@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ovpn_config::model::{ClientOptions, Timers};
+use ovpn_config::model::{ClientOptions, Compression, Timers};
 use ovpn_control::{
     Accepted, AuthCause, AuthId, AuthRequest, Cipher, Event, Negotiated, Now, PeerChain, PendingAuth, Push,
     Reject, Session, SystemRandom,
 };
 use ovpn_crypto::auth_token::TokenSeries;
-use ovpn_dco::{self as dco, DelReason, PeerConfig, PeerId, PeerStats, TransportId, VpnAddrs};
+use ovpn_dco::{self as dco, DelReason, Framing, PeerConfig, PeerId, PeerStats, TransportId, VpnAddrs};
 use ovpn_join::data_plane::{framing, lacks_a_key, on_key_event, outside, peer_update};
 use ovpn_wire::message::{AuthFailed, Message, Restart};
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ use super::pool::Addresses;
 use super::registry::{ControlTraffic, Mail, Order};
 use super::routing_table::ClientId;
 use super::shared::{Shared, local_time, unix_now};
+use crate::certificate_environment::set_chain;
 use crate::environment::Environment;
 use crate::key_budget::KeyBudget;
 use crate::management::Handle;
@@ -453,7 +454,7 @@ impl ClientTask {
         let mut environment = self.environment.clone();
         environment.set_peer_info(&request.peer_info.to_string());
         if let Some(chain) = chain {
-            variables::set_chain(&mut environment, chain);
+            set_chain(&mut environment, chain, &shared.config.tls.x509_track);
             let fields = &shared.config.tls.x509_username_fields;
             environment.set("common_name", names::of_certificate(chain, fields).unwrap_or_default());
         }
@@ -661,7 +662,7 @@ impl ClientTask {
                 remote: (!self.base.tcp).then_some(self.base.remote),
                 local: self.base.local,
                 vpn: VpnAddrs { v4: assignment.v4, v6: assignment.v6 },
-                framing: framing(configured.options.compression.unwrap_or(config.data.compression)),
+                framing: self.framing(configured),
             };
             let outside = outside(self.base.remote, self.base.tcp, negotiated.format);
             let update = peer_update(&timers, config.data.mssfix, config.device.mtu, outside);
@@ -684,6 +685,16 @@ impl ClientTask {
         }
         self.set_limits(&timers);
         None
+    }
+
+    /// The framing that this client speaks: what `compress migrate` steered it to, its own options, or the common ones.
+    fn framing(&self, configured: &Configured) -> Framing {
+        let own = configured.options.compression.unwrap_or(self.base.shared.config.data.compression);
+        framing(match self.session.migrated_compression() {
+            Some("comp-lzo no") => Some(Compression::CompLzo),
+            Some(_) => None,
+            None => own,
+        })
     }
 
     fn set_limits(&mut self, timers: &Timers) {
