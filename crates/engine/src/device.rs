@@ -34,6 +34,9 @@ pub(crate) fn open(name: &str, queues: usize, mtu: Option<u32>) -> Result<TunDev
     {
         tracing::debug!(%error, device = %tun.name, "the queue keeps its length");
     }
+    if !tun.steered {
+        tracing::debug!(device = %tun.name, "the kernel chooses the queues, and may reorder a flow that it moves");
+    }
     let mtu = mtu.or((!tun.existed).then_some(DEFAULT_MTU));
     if let Some(mtu) = mtu
         && mtu != link.mtu

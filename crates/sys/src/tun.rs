@@ -5,8 +5,10 @@
 //!   write: └─────────────────┴────────────────────────┘     into segments of gso_size bytes of payload
 //! ```
 //!
-//! Every queue is a descriptor of its own; the kernel keeps a flow on one queue. Checksums may be left unfinished in
+//! Every queue is a descriptor of its own; a flow keeps to one queue. Checksums may be left unfinished in
 //! both directions (`NEEDS_CSUM`). What an older kernel refuses (UDP segmentation came with 6.2) is asked for no more.
+
+mod steer;
 
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions};
@@ -91,6 +93,8 @@ pub struct Tun {
     pub existed: bool,
     /// What was agreed on.
     pub offloads: Offloads,
+    /// A flow keeps its queue. Without that the kernel may move one while packets of it wait.
+    pub steered: bool,
     /// One descriptor for each queue.
     pub queues: Vec<TunQueue>,
 }
@@ -148,7 +152,8 @@ impl Tun {
             tun_ioctl(&next, libc::TUNSETVNETHDRSZ, Argument::Int(header))?;
             all.push(TunQueue { fd: next.into() });
         }
-        Ok(Self { name, existed, offloads, queues: all })
+        let steered = all.len() == 1 || all.first().is_some_and(|queue| steer::steer(&queue.fd).is_ok());
+        Ok(Self { name, existed, offloads, steered, queues: all })
     }
 
     /// Sets how many frames wait in each queue before the kernel drops them.
