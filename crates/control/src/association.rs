@@ -2,6 +2,14 @@
 //!
 //! Packets of the first key are wrapped as configured; those of renegotiations with the dynamic key, once that was
 //! agreed. A tls-crypt-v2 client appends its wrapped key where the opcode says so.
+//!
+//! The key before the current one listens and answers until the current one is active: our last acknowledgements of it
+//! may be lost, and a peer that misses them neither leaves it nor hears of the next one.
+//!
+//! ```text
+//!  we:    … key 1 active ── soft reset, key 2 ────────── ack, key 1 ── soft reset, key 2, again ──▶
+//!  peer:  … ack lost ────── (not yet) ── repeats key 1 ─────────────── takes it ────────────────▶
+//! ```
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +22,7 @@ use ovpn_crypto::tls_crypt_v2::{ClientKey, Metadata};
 use ovpn_wire::control_packet::{Acks, ControlBody, ControlHeader, Message, SessionId};
 use ovpn_wire::opcode::KeyId;
 
-use crate::exchange::{Exchange, Limits};
+use crate::exchange::{Exchange, Limits, Local, Step};
 use crate::params::SessionParams;
 use crate::reliable::ACKS_ON_MESSAGE;
 use crate::{DropReason, Now};
@@ -27,13 +35,29 @@ pub(crate) struct Association {
     pub(crate) local: SessionId,
     pub(crate) remote: Option<SessionId>,
     role: TlsRole,
-    wrap: ControlWrap,
-    dynamic: Option<ControlWrap>,
+    wraps: Wraps,
     replay_window: (u32, u64),
     wrapped_key: Option<Arc<ClientKey>>,
     pub(crate) metadata: Option<Metadata>,
     pub(crate) limits: Limits,
     pub(crate) exchange: Exchange,
+    /// The key before, as long as the peer may still be at it.
+    former: Option<Exchange>,
+}
+
+/// The wrapping of the first key and that of all others.
+struct Wraps {
+    first: ControlWrap,
+    dynamic: Option<ControlWrap>,
+}
+
+impl Wraps {
+    fn of(&mut self, key_id: KeyId) -> &mut ControlWrap {
+        match &mut self.dynamic {
+            Some(dynamic) if key_id.is_renegotiation() => dynamic,
+            _ => &mut self.first,
+        }
+    }
 }
 
 /// How a packet of an association opened.
@@ -71,13 +95,13 @@ impl Association {
             local,
             remote: None,
             role,
-            wrap,
-            dynamic: None,
+            wraps: Wraps { first: wrap, dynamic: None },
             replay_window: params.replay_window,
             wrapped_key,
             metadata: None,
             limits,
             exchange,
+            former: None,
         }
     }
 
@@ -88,9 +112,9 @@ impl Association {
 
     /// Agrees on the dynamic key for renegotiations, from the first TLS session's exporter.
     pub(crate) fn set_dynamic_key(&mut self, exported: &Secret<256>) -> bool {
-        let Some(key) = self.wrap.key().dynamic(exported, self.role) else { return false };
+        let Some(key) = self.wraps.first.key().dynamic(exported, self.role) else { return false };
         let (width, seconds) = self.replay_window;
-        self.dynamic = Some(ControlWrap::new(key).with_window(ReplayWindow::new(width, seconds)));
+        self.wraps.dynamic = Some(ControlWrap::new(key).with_window(ReplayWindow::new(width, seconds)));
         true
     }
 
@@ -99,11 +123,53 @@ impl Association {
         self.limits.acks = 8;
     }
 
-    fn wrap_for(&mut self, key_id: KeyId) -> &mut ControlWrap {
-        match &mut self.dynamic {
-            Some(dynamic) if key_id.is_renegotiation() => dynamic,
-            _ => &mut self.wrap,
+    /// Goes on to the next key; the one before stays until the next one is active.
+    pub(crate) fn renew(&mut self, next: Exchange) {
+        let next = next.after(&self.exchange);
+        self.former = Some(std::mem::replace(&mut self.exchange, next));
+    }
+
+    /// The exchange that a packet of this key belongs to.
+    pub(crate) fn exchange_of(&mut self, key_id: KeyId) -> Option<&mut Exchange> {
+        if self.exchange.key_id == key_id {
+            return Some(&mut self.exchange);
         }
+        self.former.as_mut().filter(|former| former.key_id == key_id)
+    }
+
+    /// Says something with the key that the peer listens to.
+    pub(crate) fn say(&mut self, text: &str) {
+        match &mut self.former {
+            Some(former) if !self.exchange.is_peer_open() => former.send_text(text),
+            _ => self.exchange.send_text(text),
+        }
+    }
+
+    /// Goes as far as possible; what the former key still hears comes first.
+    pub(crate) fn advance(&mut self, now: Now, local: &mut dyn Local, steps: &mut Vec<Step>) {
+        if let Some(former) = &mut self.former {
+            former.advance(now, self.limits, local, steps);
+            steps.retain(|step| matches!(step, Step::Text(_)));
+        }
+        self.exchange.advance(now, self.limits, local, steps);
+        if self.former.is_none() {
+            return;
+        }
+        if self.exchange.is_peer_open()
+            && let Some(former) = &mut self.former
+        {
+            self.exchange.say_again(former);
+        }
+        if self.exchange.is_active() || self.exchange.is_failed() {
+            self.former = None;
+        }
+        // What was said again goes out with an active key at once.
+        self.exchange.advance(now, self.limits, local, steps);
+    }
+
+    /// Everything said was acknowledged.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.exchange.is_quiet() && self.former.as_ref().is_none_or(Exchange::is_quiet)
     }
 
     /// Unwraps a packet: authentic and not seen before.
@@ -113,7 +179,7 @@ impl Association {
         packet: &[u8],
         now: Now,
     ) -> Result<OpenedPacket, DropReason> {
-        let opened = self.wrap_for(key_id).unwrap(packet, now.unix).map_err(drop_reason)?;
+        let opened = self.wraps.of(key_id).unwrap(packet, now.unix).map_err(drop_reason)?;
         Ok(OpenedPacket { header: opened.header, body: opened.body })
     }
 
@@ -130,31 +196,34 @@ impl Association {
     /// Wraps every packet that is due.
     pub(crate) fn transmit(&mut self, now: Now, out: &mut impl Extend<Vec<u8>>) {
         let mut body = Vec::new();
-        loop {
-            let limits = self.limits;
-            let Some(packet) = self.exchange.next_packet(now.instant, limits) else { return };
-            let acks = match self.remote {
-                Some(remote) if !packet.acks.is_empty() => {
-                    Some(Acks { ids: packet.acks, remote_session_id: remote })
-                }
-                _ => None,
-            };
-            let message = packet.message.map(|(id, payload)| Message { id, payload });
-            body.clear();
-            ControlBody { acks, message }.emit(&mut body);
-            let opcode = packet.opcode;
-            let header = ControlHeader { opcode, key_id: self.exchange.key_id, session_id: self.local };
-            match self.wrap_for(header.key_id).wrap(header, &body, now.unix) {
-                Ok(mut packet) => {
-                    if let Some(key) = self.wrapped_key.as_ref().filter(|_| opcode.carries_wrapped_key()) {
-                        packet.extend_from_slice(key.wkc());
+        let limits = self.limits;
+        for exchange in self.former.iter_mut().chain([&mut self.exchange]) {
+            let key_id = exchange.key_id;
+            while let Some(packet) = exchange.next_packet(now.instant, limits) {
+                let acks = match self.remote {
+                    Some(remote) if !packet.acks.is_empty() => {
+                        Some(Acks { ids: packet.acks, remote_session_id: remote })
                     }
-                    tracing::trace!(%opcode, key_id = %header.key_id, bytes = packet.len(), "control packet out");
-                    out.extend([packet]);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "control packet not sent");
-                    return;
+                    _ => None,
+                };
+                let message = packet.message.map(|(id, payload)| Message { id, payload });
+                body.clear();
+                ControlBody { acks, message }.emit(&mut body);
+                let opcode = packet.opcode;
+                let header = ControlHeader { opcode, key_id, session_id: self.local };
+                match self.wraps.of(key_id).wrap(header, &body, now.unix) {
+                    Ok(mut packet) => {
+                        if let Some(key) = self.wrapped_key.as_ref().filter(|_| opcode.carries_wrapped_key())
+                        {
+                            packet.extend_from_slice(key.wkc());
+                        }
+                        tracing::trace!(%opcode, %key_id, bytes = packet.len(), "control packet out");
+                        out.extend([packet]);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "control packet not sent");
+                        return;
+                    }
                 }
             }
         }
@@ -162,7 +231,8 @@ impl Association {
 
     /// When [`transmit`](Self::transmit) has something again by itself.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.exchange.deadline()
+        let former = self.former.as_ref().and_then(Exchange::deadline);
+        former.into_iter().chain(self.exchange.deadline()).min()
     }
 
     /// The exporter's label of the dynamic key.

@@ -104,6 +104,8 @@ pub(crate) struct Exchange {
     burst: bool,
     records: VecDeque<Zeroizing<Vec<u8>>>,
     texts: VecDeque<Zeroizing<Vec<u8>>>,
+    /// Texts given to TLS that the peer has yet to acknowledge.
+    said: Vec<Zeroizing<Vec<u8>>>,
     state: State,
 }
 
@@ -145,6 +147,7 @@ impl Exchange {
             burst: false,
             records: VecDeque::new(),
             texts: VecDeque::new(),
+            said: Vec::new(),
             state,
         }
     }
@@ -158,6 +161,33 @@ impl Exchange {
     /// Takes the acks of a packet.
     pub(crate) fn acknowledged(&mut self, ids: &[u32], now: Instant) {
         self.sender.acknowledge(ids, now);
+        if self.sender.is_empty() && self.tls().is_some_and(|tls| !tls.has_output()) {
+            self.said.clear();
+        }
+    }
+
+    /// The peer goes on to the next key: it has everything of this one, though its acks were lost. Whether that is
+    /// news.
+    pub(crate) fn peer_has_all(&mut self) -> bool {
+        let confirming = matches!(&self.state, State::Confirming(state) if !state.tls.has_output());
+        if confirming {
+            self.sender.clear();
+        }
+        confirming
+    }
+
+    /// Whether the peer has started this key too.
+    pub(crate) fn is_peer_open(&self) -> bool {
+        self.peer_opened
+    }
+
+    /// Takes over what a former key said in vain: the peer does not listen to that one any more.
+    pub(crate) fn say_again(&mut self, former: &mut Self) {
+        let unheard: Vec<_> = former.said.drain(..).chain(former.texts.drain(..)).collect();
+        for text in unheard.into_iter().rev() {
+            self.texts.push_front(text);
+        }
+        former.sender.clear();
     }
 
     /// Takes a message; whether the packet counts as received.
@@ -299,6 +329,7 @@ impl Exchange {
         let any = !self.texts.is_empty();
         for text in self.texts.drain(..) {
             active.tls.send(&text);
+            self.said.push(text);
         }
         any
     }

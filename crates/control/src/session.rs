@@ -304,7 +304,7 @@ impl Session {
 
     /// Sends a text message (`RESTART`, `HALT`, `INFO,…`, `CR_RESPONSE,…`) as soon as the session can.
     pub fn send_message(&mut self, now: Now, text: &str) {
-        self.speaker().association.exchange.send_text(text);
+        self.speaker().association.say(text);
         self.pump(now);
     }
 
@@ -316,7 +316,7 @@ impl Session {
         let control = negotiated.cc_exit;
         let data = !(control && self.active.association.exchange.is_active());
         if control {
-            self.active.association.exchange.send_text("EXIT");
+            self.active.association.say("EXIT");
             self.leaving = true;
             self.pump(now);
         }
@@ -345,7 +345,7 @@ impl Session {
 
     /// Everything sent so far was acknowledged.
     pub fn is_quiet(&self) -> bool {
-        self.active.association.exchange.is_quiet() && self.packets.is_empty()
+        self.active.association.is_quiet() && self.packets.is_empty()
     }
 
     /// The association that the login is about, or that is active.
@@ -362,7 +362,7 @@ impl Session {
             return;
         }
         // What one step causes (a text message, a new key) may be the next one's beginning.
-        while self.step_active(now) | self.step_initial(now) {
+        while self.step_active(now) | self.step_initial(now) | self.answer_next(now) {
             if self.over {
                 return;
             }
@@ -400,14 +400,14 @@ fn receive(
     let body = dialogue.association.read(&opened)?;
     dialogue.last_heard = Some(now.instant);
     let current = dialogue.association.exchange.key_id;
-    if header.key_id == current {
-        return take(dialogue, now, header, &body);
+    if header.opcode == Opcode::SoftResetV1 && header.key_id == current.next() {
+        if !dialogue.can_renegotiate() {
+            // It would not ask before it had everything of the current key.
+            dialogue.next_asked |= dialogue.association.exchange.peer_has_all();
+            return if dialogue.next_asked { Ok(()) } else { Err(DropReason::UnknownKey) };
+        }
+        dialogue.renegotiate(own, now).map_err(|_| DropReason::UnknownKey)?;
     }
-    let asks_for_next = header.opcode == Opcode::SoftResetV1 && header.key_id == current.next();
-    if !asks_for_next || !dialogue.can_renegotiate() {
-        return Err(DropReason::UnknownKey);
-    }
-    dialogue.renegotiate(own, now).map_err(|_| DropReason::UnknownKey)?;
     take(dialogue, now, header, &body)
 }
 
@@ -418,7 +418,7 @@ fn take(
     header: ControlHeader,
     body: &ControlBody<'_>,
 ) -> Result<(), DropReason> {
-    let exchange = &mut dialogue.association.exchange;
+    let exchange = dialogue.association.exchange_of(header.key_id).ok_or(DropReason::UnknownKey)?;
     if let Some(acks) = &body.acks {
         exchange.acknowledged(acks.ids.as_slice(), now.instant);
     }

@@ -35,6 +35,8 @@ pub(super) struct Dialogue {
     /// When the key before the current one ends.
     pub(super) old_key_dies: Option<Instant>,
     pub(super) renegotiate_at: Option<Instant>,
+    /// The peer asks for the next key, and we were not yet done with this one.
+    pub(super) next_asked: bool,
     pub(super) last_heard: Option<Instant>,
 }
 
@@ -86,6 +88,7 @@ impl Dialogue {
             key_installed: false,
             old_key_dies: None,
             renegotiate_at: None,
+            next_asked: false,
             last_heard: None,
         }
     }
@@ -103,9 +106,9 @@ impl Dialogue {
         let key_id = association.exchange.key_id.next();
         let role = association.role();
         let timeout = timing.tls_timeout;
-        association.exchange =
-            Exchange::open(key_id, role, Opcode::SoftResetV1, Vec::new(), tls, timeout, now.instant)
-                .after(&association.exchange);
+        let reset = Opcode::SoftResetV1;
+        association.renew(Exchange::open(key_id, role, reset, Vec::new(), tls, timeout, now.instant));
+        self.next_asked = false;
         self.login = Login::Unasked;
         self.key_installed = false;
         self.old_key_dies = Some(now.instant + timing.tran_window);

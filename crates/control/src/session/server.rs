@@ -181,7 +181,7 @@ impl Session {
             Failure::new(FailureKind::PushedOption, format!("an option cannot be pushed ({error:?})"))
         })?;
         for text in &texts {
-            self.active.association.exchange.send_text(text);
+            self.active.association.say(text);
         }
         self.pump(now);
         Ok(true)

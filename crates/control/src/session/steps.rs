@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ovpn_crypto::key2::P2P_PEER_ID_LABEL;
 use ovpn_crypto::secret::Secret;
+use ovpn_wire::opcode::Opcode;
 use ovpn_wire::peer_info::IvProto;
 
 use super::dialogue::{Dialogue, Login, Pull};
@@ -251,6 +252,15 @@ impl Session {
         Ok(())
     }
 
+    /// Takes up the peer's wish for the next key, once the current one is done; whether it was.
+    pub(super) fn answer_next(&mut self, now: Now) -> bool {
+        if !self.active.next_asked || !self.start_renegotiation(now) {
+            return false;
+        }
+        self.active.association.exchange.receive(0, Opcode::SoftResetV1, &[]);
+        true
+    }
+
     pub(super) fn start_renegotiation(&mut self, now: Now) -> bool {
         if self.leaving || !self.active.can_renegotiate() {
             return false;
@@ -292,8 +302,7 @@ impl Session {
 
 fn advance(dialogue: &mut Dialogue, own: &mut super::Own, now: Now) -> Vec<Step> {
     let mut steps = Vec::new();
-    let limits = dialogue.association.limits;
-    dialogue.association.exchange.advance(now, limits, own, &mut steps);
+    dialogue.association.advance(now, own, &mut steps);
     steps
 }
 

@@ -158,6 +158,11 @@ pub struct World {
     pub push_wanted: bool,
     /// How many of a hundred packets come with an evil twin.
     pub tamper: u64,
+    /// This side drops what stock drops: packets of any key but its latest, and a soft reset before it has that
+    /// key's data key.
+    pub strict: Option<To>,
+    /// The key id of the last reset that a client, and a server, was sent.
+    resets: [u8; 2],
 }
 
 pub const CLIENT: &str = "192.0.2.2:40000";
@@ -206,6 +211,8 @@ impl World {
             watch_keys: false,
             push_wanted: true,
             tamper: 0,
+            strict: None,
+            resets: [0; 2],
         };
         world.drain();
         world
@@ -217,6 +224,9 @@ impl World {
 
     fn throw(&mut self, to: To, packet: Vec<u8>) {
         self.packets += 1;
+        if packet.first().is_some_and(|byte| matches!(byte >> 3, 3 | 7 | 8 | 10)) {
+            self.resets[to as usize] = packet[0] & 7;
+        }
         let weather = self.weather;
         if packet.len() > weather.mtu || self.dice.percent(weather.loss) {
             return;
@@ -355,6 +365,9 @@ impl World {
 
     pub fn land(&mut self, to: To, packet: &[u8]) {
         self.log.push(packet.first().copied().unwrap_or(0));
+        if self.strict == Some(to) && !self.stock_would_take(to, packet) {
+            return self.drops.push((to, DropReason::UnknownKey));
+        }
         let result = match (to, &mut self.server) {
             (To::Client, _) => self.client.handle_packet(self.now, packet),
             (To::Server, Some(server)) => server.handle_packet(self.now, packet),
@@ -378,6 +391,18 @@ impl World {
         if let Err(reason) = result {
             self.drops.push((to, reason));
         }
+    }
+
+    fn stock_would_take(&self, to: To, packet: &[u8]) -> bool {
+        let (slots, other) = match to {
+            To::Client => (&self.client_slots, To::Server),
+            To::Server => (&self.server_slots, To::Client),
+        };
+        let current = self.resets[other as usize];
+        let byte = packet.first().copied().unwrap_or(0);
+        let has_key =
+            [&slots.primary, &slots.secondary].into_iter().flatten().any(|key| key.key_id.get() == current);
+        byte & 7 == current || (byte >> 3 == 3 && has_key)
     }
 
     pub fn advance_to(&mut self, at: Instant) {
