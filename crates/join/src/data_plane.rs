@@ -9,20 +9,26 @@ use ovpn_dco::{self as dco, CipherAlg, DataPlane, Framing, Keepalive, KeyConfig,
 
 use crate::mss::{self, Outside};
 
-/// Carries out what a key event says: a key is installed, used, or dropped. `None` for every other event.
+/// Carries out what a key event says: a key is installed, used, or dropped. `None` for every other event. A peer that
+/// the data plane has removed by itself is no failure: its own event says why, and may still be on its way.
 ///
 /// # Errors
 /// The data plane's own; [`dco::ErrorKind::OutOfRange`] for a key whose numbers no data plane takes.
 pub fn on_key_event(plane: &dyn DataPlane, peer: dco::PeerId, event: &Event) -> Option<dco::Result<()>> {
-    match event {
-        Event::InstallKey { slot: place, key } => Some(match key_config(key) {
+    let result = match event {
+        Event::InstallKey { slot: place, key } => match key_config(key) {
             Some(key) => plane.key_new(peer, slot(*place), &key),
             None => Err(dco::Error::new(dco::ErrorKind::OutOfRange, "a negotiated key is out of range")),
-        }),
-        Event::UseKey { .. } => Some(plane.key_swap(peer)),
-        Event::DropKey { slot: place } => Some(plane.key_del(peer, slot(*place))),
-        _ => None,
-    }
+        },
+        Event::UseKey { .. } => plane.key_swap(peer),
+        Event::DropKey { slot: place } => plane.key_del(peer, slot(*place)),
+        _ => return None,
+    };
+    Some(unless_gone(result))
+}
+
+fn unless_gone(result: dco::Result<()>) -> dco::Result<()> {
+    result.or_else(|error| if error.kind() == dco::ErrorKind::NoSuchPeer { Ok(()) } else { Err(error) })
 }
 
 /// A negotiated key as a data plane takes it; `None` where its numbers are out of range.
@@ -104,6 +110,14 @@ pub fn peer_update(timers: &Timers, mssfix: MssFix, tun_mtu: u16, outside: Outsi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A key that is ready just when the peer's connection ends must not hide why the peer went.
+    #[test]
+    fn a_peer_that_is_gone_is_no_failure() {
+        let result = |kind| unless_gone(Err(dco::Error::new(kind, "")));
+        assert!(result(dco::ErrorKind::NoSuchPeer).is_ok());
+        assert!(result(dco::ErrorKind::NoSuchKey).is_err());
+    }
 
     #[test]
     fn one_timer_alone_does_not_turn_both_off() {

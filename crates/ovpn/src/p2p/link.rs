@@ -332,9 +332,6 @@ impl Link<'_> {
     fn key_result(&mut self, result: dco::Result<()>) -> Result<Option<Signal>, Fatal> {
         match result {
             Ok(()) => Ok(None),
-            Err(error) if error.kind() == dco::ErrorKind::NoSuchPeer => {
-                Ok(Some(Signal::soft(Kind::Usr1, "ping-restart")))
-            }
             Err(error) if self.plane.fall_back(&error.to_string()) => {
                 Ok(Some(Signal::soft(Kind::Usr1, "init_instance")))
             }

@@ -417,8 +417,11 @@ impl ClientTask {
             Event::AuthRequest(request) => self.on_auth_request(request),
             Event::PushRequest => self.on_push_request(),
             Event::InstallKey { .. } | Event::UseKey { .. } | Event::DropKey { .. } => {
-                let plane = Arc::clone(&self.base.shared.data_plane);
-                return self.with_peer(|peer| on_key_event(&*plane, peer, &event).unwrap_or(Ok(())));
+                let plane = &self.base.shared.data_plane;
+                let done = self.in_data_plane.then(|| on_key_event(&**plane, self.base.peer, &event));
+                if let Some(Some(Err(error))) = done {
+                    return Some(format!("the data plane does not take the key: {error}"));
+                }
             }
             Event::KeyRenewed { tls } => tracing::info!("Control Channel: {tls}"),
             Event::Established(_) => {}
@@ -432,18 +435,6 @@ impl ClientTask {
             other => tracing::debug!("a client has no business saying {other:?}"),
         }
         None
-    }
-
-    /// Does something with the data plane's peer; a peer that is gone already is no error.
-    fn with_peer(&mut self, act: impl FnOnce(PeerId) -> dco::Result<()>) -> Option<String> {
-        if !self.in_data_plane {
-            return None;
-        }
-        match act(self.base.peer) {
-            Ok(()) => None,
-            Err(error) if error.kind() == dco::ErrorKind::NoSuchPeer => None,
-            Err(error) => Some(format!("the data plane does not take the key: {error}")),
-        }
     }
 
     fn on_auth_request(&mut self, request: Box<AuthRequest>) {

@@ -160,13 +160,10 @@ impl Connection<'_> {
         Ok(None)
     }
 
-    /// A peer that the data plane removed meanwhile is no reason to end the process; its event follows.
+    /// What a change of keys came to.
     pub(super) fn key_problem(&mut self, result: dco::Result<()>) -> Result<Option<End>, Fatal> {
         match result {
             Ok(()) => Ok(None),
-            Err(error) if error.kind() == dco::ErrorKind::NoSuchPeer => {
-                Ok(Some(End::retry("ping-restart").stay()))
-            }
             Err(error) if self.plane()?.fall_back(&error.to_string()) => {
                 Ok(Some(End::retry("init_instance").stay()))
             }
