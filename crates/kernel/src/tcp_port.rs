@@ -36,7 +36,7 @@ pub(crate) struct TcpTransport {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// Received and not yet given out (`Mixed`), or room to work in.
+    /// Received and not yet given out (`Mixed`); in the other phases room to work in.
     received: Vec<u8>,
     /// The rest of a packet of which a part was sent.
     unsent: Vec<u8>,
@@ -72,6 +72,8 @@ impl TcpTransport {
             self.flush(&mut state, Some(FLUSH_TIMEOUT))?;
         }
         let result = attach()?;
+        // What lies there was given out: of the stream nothing is taken but whole packets.
+        state.received.clear();
         state.phase = phase;
         Ok(result)
     }
@@ -212,10 +214,7 @@ impl ControlPort for TcpPort {
         let mut state = self.0.state();
         let state = &mut *state;
         let len = match state.phase {
-            Phase::Stream => {
-                state.received.clear();
-                self.0.receive_whole(state, buf)?
-            }
+            Phase::Stream => self.0.receive_whole(state, buf)?,
             Phase::Packets => self.0.receive_packet(state, buf)?,
             Phase::Mixed => self.0.receive_mixed(state, buf)?,
             Phase::Gone => return Err(ErrorKind::UnexpectedEof.into()),
@@ -318,6 +317,20 @@ mod tests {
         let all = reader.join().unwrap();
         assert_eq!(all.len(), sent * 60_002);
         assert!(all.chunks(60_002).all(|packet| packet[..3] == [0xEA, 0x60, 3]));
+    }
+
+    /// What was given out before the kernel took over is not given out again.
+    #[test]
+    fn nothing_is_given_out_twice() {
+        for phase in [Phase::Mixed, Phase::Packets] {
+            let (mut other, port) = pair();
+            let mut buf = [0; 100];
+            other.write_all(&[0, 3, 1, 2, 3]).unwrap();
+            wait(&port);
+            assert_eq!(port.recv(&mut buf).unwrap().len, 3);
+            port.0.attach(phase, || Ok(())).unwrap();
+            assert_eq!(port.recv(&mut buf).unwrap_err().kind(), ErrorKind::WouldBlock, "{phase:?}");
+        }
     }
 
     /// As `ovpn-dco-v2` gives them: any number of bytes a call.

@@ -22,7 +22,7 @@ pub(super) const EADDRNOTAVAIL: i32 = 99;
 pub(super) const ERANGE: i32 = 34;
 
 /// How long nothing must happen before it counts as nothing.
-const QUIET: Duration = Duration::from_millis(200);
+pub(super) const QUIET: Duration = Duration::from_millis(200);
 
 pub(super) type Done = std::result::Result<Verdict, String>;
 pub(super) type Check<T = ()> = std::result::Result<T, String>;
@@ -32,6 +32,8 @@ pub(super) struct Bench {
     pub(super) plane: Box<dyn DataPlane>,
     pub(super) events: Box<dyn EventSource>,
     limit: Duration,
+    /// By how much limits are longer than on ordinary hardware.
+    pub(super) patience: u32,
 }
 
 impl Bench {
@@ -43,7 +45,7 @@ impl Bench {
         let net = ovpn_sys::netlink::route::Rtnetlink::open().map_err(|error| error.to_string())?;
         let up = ovpn_sys::netlink::route::LinkChange { up: Some(true), ..Default::default() };
         net.link_change(plane.device().ifindex, &up).map_err(|error| error.to_string())?;
-        Ok(Self { plane, events, limit: LIMIT * factory.patience() })
+        Ok(Self { plane, events, limit: LIMIT * factory.patience(), patience: factory.patience() })
     }
 
     pub(super) fn p2p(factory: &dyn Factory) -> Check<Self> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ovpn_testkit::{Netns, Pair, Pki, Role, Running, TempDir, wait_for};
 
@@ -60,6 +60,30 @@ impl End {
 fn stock() -> PathBuf {
     let old = share().join("stock-2.6.14/run");
     if old.exists() { old } else { "/usr/sbin/openvpn".into() }
+}
+
+/// How long each part of a test took: where the time goes shows in every run.
+#[derive(Debug)]
+pub(crate) struct Laps {
+    text: String,
+    last: Instant,
+}
+
+impl Laps {
+    pub(crate) fn start(name: String) -> Self {
+        Self { text: name, last: Instant::now() }
+    }
+
+    pub(crate) fn lap(&mut self, name: &str) {
+        let seconds = std::mem::replace(&mut self.last, Instant::now()).elapsed().as_secs();
+        self.text.push_str(&format!(", {name} {seconds} s"));
+    }
+}
+
+impl std::fmt::Display for Laps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// A folder with certificates, where both sides run.

@@ -22,7 +22,7 @@ run() {
 if [[ $kernel == ovpn ]]; then
 	modprobe ovpn
 	run driver:: 1
-	run scenario:: 2
+	run scenario:: 3
 	run tunnel:: 2
 	run life:: 2
 	[[ -z $filter ]] || run speed:: 1

@@ -6,7 +6,7 @@
 use ovpn_testkit::wait_for;
 
 use crate::LIMIT;
-use crate::ends::{End, assert_clean, fragments, kind, ping, terminate, transfer, up};
+use crate::ends::{End, Laps, assert_clean, fragments, kind, ping, terminate, transfer, up};
 
 /// What differs between kernels.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,7 @@ pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &s
     let bye = if tcp { "" } else { "explicit-exit-notify 1\n" };
     let of_client = format!("reneg-sec 12\nhand-window 60\n{bye}");
     let more = ["status status.log 1\nreneg-sec 0\n", &of_client];
+    let mut laps = Laps::start(format!("{server:?} ← {client:?} {proto}"));
     let mut tunnel = up(label, [server, client], [&side("server"), &side("client")], more);
     let (left, right) = (&tunnel.pair.left, &tunnel.pair.right);
     for (ns, end, running) in [(left, server, &tunnel.server), (right, client, &tunnel.client)] {
@@ -42,16 +43,19 @@ pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &s
             assert!(ns.ip("link show tun0").unwrap().contains("mtu 1500"));
         }
     }
+    laps.lap("up");
     let vpn = ["10.77.0.1", "10.77.0.2", "fd77::1", "fd77::1000"];
     for (ns, to) in [(right, vpn[0]), (left, vpn[1]), (right, vpn[2]), (left, vpn[3])] {
         ping(ns, to);
     }
 
+    laps.lap("pings");
     let before = (fragments(left), fragments(right));
     transfer(right, left, vpn[0], TRANSFER);
     transfer(left, right, vpn[1], TRANSFER);
     assert_eq!((fragments(left), fragments(right)), before, "outer packets were fragmented");
 
+    laps.lap("transfers");
     // New keys, while packets go.
     let renewed = |text: &str| text.matches("Control Channel: TLS").count() >= 2;
     wait_for("new keys", LIMIT, || {
@@ -60,11 +64,11 @@ pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &s
     })
     .unwrap();
     ping(left, vpn[1]);
+    laps.lap("new keys");
 
     if server.is_ours() {
         let counted = |text: &str| -> Option<u64> {
-            let row =
-                text.lines().find(|line| line.starts_with("client,10.") || line.starts_with("client,fd"))?;
+            let row = text.lines().find(|line| line.starts_with("client,"))?;
             row.split(',').nth(2)?.parse().ok()
         };
         // The driver's counters, as the status file tells them, hold both the transfer and the pings.
@@ -75,6 +79,7 @@ pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &s
         .unwrap();
     }
 
+    laps.lap("status");
     if !tcp {
         let (old, new, nodad) = match proto.ends_with('6') {
             true => ("fd00:0:0:1::2/64", "fd00:0:0:1::3/64", " nodad"),
@@ -93,6 +98,7 @@ pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &s
         }
     }
 
+    laps.lap("float");
     terminate(&mut tunnel.client);
     let mut before = tunnel.before[1].clone();
     if proto == "udp4" {
@@ -105,6 +111,8 @@ pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &s
     }
     terminate(&mut tunnel.server);
     assert_clean(left, &tunnel.before[0]);
+    laps.lap("exit");
+    println!("{laps}");
 }
 
 macro_rules! rows {
