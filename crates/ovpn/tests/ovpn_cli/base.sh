@@ -68,8 +68,8 @@ timeouts() {
 float() {
 	local p
 	for p in $(peers); do
-		must ip -n "$(ns "$p")" addr del "10.10.$p.2/24" dev "veth$p"
-		must ip -n "$(ns "$p")" addr add "10.10.$p.3/24" dev "veth$p"
+		in_ip "$p" addr del "10.10.$p.2/24" dev "veth$p"
+		in_ip "$p" addr add "10.10.$p.3/24" dev "veth$p"
 	done
 	# The client speaks first: the server cannot know where it is now.
 	for p in $(peers); do flood "$p" 5.5.5.1; done

@@ -26,7 +26,7 @@ teardown() {
 	wait_until reported
 	for p in 0 $(peers); do
 		must cli "$p" del_iface "tun$p"
-		must_fail ip -n "$(ns "$p")" link show "tun$p"
+		must_fail ip -n "$NS$p" link show "tun$p"
 	done
 }
 

@@ -7,7 +7,8 @@
 # Runs with any tool that has the grammar of the kernel's selftest tool: OVPN_CLI names it (default: ovpn-cli on the
 # PATH), OVPN_DRIVER tells ours whether to use the engine or the kernel. Needs root, ip, ping, iperf3, tcpdump, nft,
 # jq. Ends by itself within OVPN_TEST_LIMIT seconds (default 90), and leaves nothing behind: every name holds our
-# process id.
+# process id. OVPN_PATIENCE makes every other limit longer, by that factor: for emulated machines, on which starting a
+# program is dear, too: what bash can do itself it does here.
 
 OVPN_CLI=${OVPN_CLI:-ovpn-cli}
 PROTO=${PROTO:-UDP}     # UDP or TCP
@@ -17,6 +18,7 @@ FLOAT=${FLOAT:-0}       # 1: clients change their address
 MTU=${MTU:-}            # of the tunnel devices; empty: the driver's own
 MARK=${MARK:-}          # firewall mark of the server's socket
 NUM_PEERS=${NUM_PEERS:-6}
+PATIENCE=${OVPN_PATIENCE:-1}
 LAN_IP=11.11.11.11
 DATA=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 KEY=$DATA/data64.key
@@ -28,20 +30,32 @@ if [ -z "${OVPN_TEST_LIMITED:-}" ]; then
 fi
 
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/ovpn-cli.$$.XXXXXX")
+NS=ovpncli-$$-          # names of the namespaces, up to their numbers
+mkfifo "$TMP/never"
+exec {never}<>"$TMP/never"
 stage_nr=0
+stage_start=$SECONDS
 stage_name=start
 trap cleanup EXIT
 trap 'fail "stopped by a signal, most likely the time limit"' TERM INT HUP
 
 #### Words
 
-ns() { echo "ovpncli-$$-$1"; }                          # name of namespace $1
-in_ns() { local n; n=$(ns "$1"); shift; ip netns exec "$n" "$@"; } # run a command in namespace $1
+in_ns() { local n=$NS$1; shift; ip netns exec "$n" "$@"; } # run a command in namespace $1
+in_ip() { local n=$NS$1; shift; must ip -n "$n" "$@"; } # run ip there
+in_ips() { must ip -n "$NS$1" -batch -; }               # run every line of the standard input by ip there
 cli() { local n=$1; shift; in_ns "$n" "$OVPN_CLI" "$@"; } # run the tool in namespace $1
 vpn_ip() { echo "5.5.5.$(($1 + 1))"; }                  # VPN address of peer $1
 own_id() { [ "$ID_TYPE" = SYMM ] && echo "$1" || echo $(($1 + 9)); } # id of the peer on client $1
 tx_id() { [ "$ID_TYPE" = SYMM ] && echo none || echo "$1"; } # id that client $1 writes into its packets
-peers() { seq "${1:-1}" "$NUM_PEERS"; }                 # numbers of the peers, from $1
+pause() { read -rt "$1" -u "$never" || true; }          # sleep $1 seconds
+has() { [[ $(<"$1") == *"$2"* ]]; }                     # true when the file $1 holds the text $2
+
+# The numbers of the peers, from $1.
+peers() {
+	local p
+	for ((p = ${1:-1}; p <= NUM_PEERS; p++)); do echo "$p"; done
+}
 
 fail() {
 	trap - EXIT TERM INT HUP
@@ -73,10 +87,10 @@ may_fail() { "$@" >/dev/null 2>&1 || true; }
 
 # Waits up to 5 s until a command succeeds.
 wait_until() {
-	local i
-	for i in $(seq 100); do
+	local end=$((SECONDS + 5 * PATIENCE))
+	while ((SECONDS <= end)); do
 		"$@" >/dev/null 2>&1 && return
-		sleep 0.05
+		pause 0.05
 	done
 	fail "waited in vain: $*"
 }
@@ -87,7 +101,8 @@ stage() {
 	stage_name=$1
 	shift
 	"$@"
-	echo "ok $stage_nr - $stage_name"
+	echo "ok $stage_nr - $stage_name ($((SECONDS - stage_start)) s)"
+	stage_start=$SECONDS
 }
 
 listening() { in_ns "$1" cat /proc/net/tcp /proc/net/tcp6 | grep -qi "$(printf ':%04X .*:0000 0A' "$2")"; }
@@ -96,21 +111,26 @@ listening() { in_ns "$1" cat /proc/net/tcp /proc/net/tcp6 | grep -qi "$(printf '
 
 setup_ns() {
 	local p
-	ip netns add "$(ns 0)" || fail "cannot make namespaces: root?"
-	ip -n "$(ns 0)" link set lo up
+	ip netns add "${NS}0" || fail "cannot make namespaces: root?"
+	ip -n "${NS}0" link set lo up
 	start_listener 0
 	for p in $(peers); do
-		ip netns add "$(ns "$p")"
-		ip -n "$(ns "$p")" link set lo up
-		must ip link add "veth$p" netns "$(ns 0)" type veth peer name "veth$p" netns "$(ns "$p")"
-		must ip -n "$(ns 0)" addr add "10.10.$p.1/24" dev "veth$p"
-		must ip -n "$(ns 0)" addr add "fd00:0:0:$p::1/64" dev "veth$p" nodad
-		must ip -n "$(ns 0)" link set "veth$p" up
-		must ip -n "$(ns "$p")" addr add "10.10.$p.2/24" dev "veth$p"
-		must ip -n "$(ns "$p")" addr add "fd00:0:0:$p::2/64" dev "veth$p" nodad
-		must ip -n "$(ns "$p")" link set "veth$p" up
+		must ip netns add "$NS$p"
+		in_ips "$p" <<-END
+			link set lo up
+			link add veth$p type veth peer name veth$p netns ${NS}0
+			addr add 10.10.$p.2/24 dev veth$p
+			addr add fd00:0:0:$p::2/64 dev veth$p nodad
+			link set veth$p up
+		END
 		start_listener "$p"
 	done
+	for p in $(peers); do
+		echo "addr add 10.10.$p.1/24 dev veth$p"
+		echo "addr add fd00:0:0:$p::1/64 dev veth$p nodad"
+		echo "link set veth$p up"
+	done >"$TMP/addresses"
+	in_ips 0 <"$TMP/addresses"
 }
 
 # Writes the notifications of namespace $1 into a file.
@@ -122,9 +142,10 @@ start_listener() {
 # Makes the device of namespace $1 in mode $2.
 setup_device() {
 	must cli "$1" new_iface "tun$1" "$2"
-	must ip -n "$(ns "$1")" addr add "5.5.5.$(($1 + 1))/24" dev "tun$1"
-	[ -z "$MTU" ] || must ip -n "$(ns "$1")" link set "tun$1" mtu "$MTU"
-	must ip -n "$(ns "$1")" link set "tun$1" up
+	in_ips "$1" <<-END
+		addr add 5.5.5.$(($1 + 1))/24 dev tun$1
+		link set tun$1 ${MTU:+mtu $MTU} up
+	END
 }
 
 setup_devices() {
@@ -134,8 +155,8 @@ setup_devices() {
 }
 
 setup_lan() {
-	must ip -n "$(ns 1)" addr add "$LAN_IP/32" dev tun1
-	must ip -n "$(ns 0)" route add "$LAN_IP" via "$(vpn_ip 1)" dev tun0
+	in_ip 1 addr add "$LAN_IP/32" dev tun1
+	in_ip 0 route add "$LAN_IP" via "$(vpn_ip 1)" dev tun0
 }
 
 setup_peers_udp() {
@@ -179,14 +200,15 @@ setup() {
 #### Traffic
 
 # Flood ping from namespace $1: 100 packets answered within 3 s; the rest are arguments of ping.
-flood() { local n=$1; shift; must in_ns "$n" ping -qf -c 100 -w 3 "$@"; }
+flood() { local n=$1; shift; must in_ns "$n" ping -qf -c 100 -w $((3 * PATIENCE)) "$@"; }
 
-# Starts a capture on the veth of client $1 that ends with the first packet matching $2; sets capture_pid.
+# Starts a capture on the veth of client $1 into the file $2 that ends with packet number $4 that matches $3; sets
+# capture_pid.
 start_capture() {
 	: >"$TMP/cap$2"
-	in_ns "$1" timeout 8 tcpdump --immediate-mode -p -n -i "veth$1" -c 1 "$3" >"$TMP/cap$2" 2>&1 &
+	in_ns "$1" timeout $((8 * PATIENCE)) tcpdump --immediate-mode -p -n -i "veth$1" -c "${4:-1}" "$3" >"$TMP/cap$2" 2>&1 &
 	capture_pid=$!
-	wait_until grep -q listening "$TMP/cap$2"
+	wait_until has "$TMP/cap$2" listening
 }
 
 # A filter for OpenVPN packets to or from client $1 whose first four bytes are $2.
@@ -200,17 +222,19 @@ header_filter() {
 	fi
 }
 
+# Both ways every packet carries the id that its receiver expects.
 baseline_traffic() {
-	local p up down
+	local p server up down
 	for p in $(peers); do
-		start_capture "$p" up "$(header_filter "$p" "$(printf 480000%02x "$p")") and dst $(server_ip "$p")"
-		up=$capture_pid
-		start_capture "$p" down "$(header_filter "$p" "$(printf 480000%02x "$(own_id "$p")")") and src $(server_ip "$p")"
-		down=$capture_pid
+		server=$(server_ip "$p")
+		up="($(header_filter "$p" "$(printf 480000%02x "$p")") and dst $server)"
+		down="($(header_filter "$p" "$(printf 480000%02x "$(own_id "$p")")") and src $server)"
+		start_capture "$p" both "$up or $down" 40
 		flood 0 "$(vpn_ip "$p")"
 		flood 0 -s 3000 "$(vpn_ip "$p")"
-		wait "$up" || fail "no packet of client $p with the expected header: $(cat "$TMP/capup")"
-		wait "$down" || fail "no packet to client $p with the expected header: $(cat "$TMP/capdown")"
+		wait "$capture_pid" || fail "client $p: too few packets with the expected headers: $(<"$TMP/capboth")"
+		grep -q " > $server.1: " "$TMP/capboth" || fail "no packet of client $p with the expected header"
+		grep -q " $server.1 > " "$TMP/capboth" || fail "no packet to client $p with the expected header"
 	done
 }
 
@@ -227,31 +251,35 @@ throughput() {
 
 #### Notifications
 
-# Prints the notifications of namespace $1 in a form that can be compared: by peer, without interface index, without
-# those that carry an IPv6 address; on TCP without reasons, which differ with who closes first.
-notifications() {
+# A form of notifications that can be compared: by peer, without interface index, without those that carry an IPv6
+# address; on TCP without reasons, which differ with who closes first.
+normal() {
 	local reasons='.'
 	[ "$PROTO" = UDP ] || reasons='del(.msg.peer["del-reason"])'
-	jq -S -s "map(select(.msg.peer[\"remote-ipv6\"] == null) | del(.msg.ifindex) | $reasons) | sort_by(.msg.peer.id)" "$1"
+	echo "map(select(.msg.peer[\"remote-ipv6\"] == null) | del(.msg.ifindex) | $reasons) | sort_by(.msg.peer.id)"
 }
 
 # True when namespace $1 saw what the file $2 says.
-saw() { diff <(notifications "$2") <(notifications "$TMP/ntf$1") >"$TMP/diff"; }
+saw() {
+	jq -ne --slurpfile a "$2" --slurpfile b "$TMP/ntf$1" "(\$a | $NORMAL) == (\$b | $NORMAL)" >"$TMP/same" 2>&1
+}
 
 compare_notifications() {
 	local p suffix=
+	NORMAL=$(normal)
 	[ "$ID_TYPE" = ASYMM ] || suffix=-symm
 	if [ "$FLOAT" = 1 ]; then compare 0 "$DATA/json/peer0-float.json"; else compare 0 "$DATA/json/peer0.json"; fi
 	for p in $(peers); do compare "$p" "$DATA/json/peer$p$suffix.json"; done
 }
 
 compare() {
-	local i
-	for i in $(seq 20); do
+	local end=$((SECONDS + 2 * PATIENCE))
+	while ((SECONDS <= end)); do
 		saw "$1" "$2" && return
-		sleep 0.1
+		pause 0.1
 	done
-	sed 's/^/# /' "$TMP/diff" "$TMP/ntf$1.err"
+	diff <(jq -S -s "$NORMAL" "$2") <(jq -S -s "$NORMAL" "$TMP/ntf$1") | sed 's/^/# /'
+	sed 's/^/# /' "$TMP/ntf$1.err"
 	fail "notifications in namespace $1 are not those of $2"
 }
 
@@ -261,7 +289,7 @@ compare() {
 kill_tools() {
 	local p pid
 	for p in 0 $(peers); do
-		for pid in $(ip netns pids "$(ns "$p")" 2>/dev/null); do
+		for pid in $(ip netns pids "$NS$p" 2>/dev/null); do
 			[ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$(basename "$OVPN_CLI" | cut -c1-15)" ] || continue
 			# The listeners stay: they hold no socket of a peer.
 			grep -qz '^listen_mcast$' "/proc/$pid/cmdline" 2>/dev/null && continue
@@ -274,10 +302,10 @@ cleanup() {
 	trap - EXIT TERM INT HUP
 	local p pid
 	for p in 0 $(peers); do
-		[ -e "/run/netns/$(ns "$p")" ] || [ -e "/var/run/netns/$(ns "$p")" ] || continue
+		[ -e "/run/netns/$NS$p" ] || [ -e "/var/run/netns/$NS$p" ] || continue
 		cli "$p" del_iface "tun$p" >/dev/null 2>&1
-		for pid in $(ip netns pids "$(ns "$p")" 2>/dev/null); do kill -9 "$pid" 2>/dev/null; done
-		ip netns del "$(ns "$p")" 2>/dev/null
+		for pid in $(ip netns pids "$NS$p" 2>/dev/null); do kill -9 "$pid" 2>/dev/null; done
+		ip netns del "$NS$p" 2>/dev/null
 	done
 	rm -rf "$TMP"
 }

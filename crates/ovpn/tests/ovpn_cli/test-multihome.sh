@@ -7,18 +7,18 @@ here=$(dirname "$0")
 
 setup_bridge() {
 	local p
-	ip netns add "$(ns 0)" || fail "cannot make namespaces: root?"
-	ip -n "$(ns 0)" link set lo up
-	must ip -n "$(ns 0)" link add br0 type bridge
-	must ip -n "$(ns 0)" link set br0 up
+	ip netns add "${NS}0" || fail "cannot make namespaces: root?"
+	ip -n "${NS}0" link set lo up
+	in_ip 0 link add br0 type bridge
+	in_ip 0 link set br0 up
 	for p in $(peers); do
-		must ip -n "$(ns 0)" addr add "10.10.10.$p/24" dev br0
-		ip netns add "$(ns "$p")"
-		ip -n "$(ns "$p")" link set lo up
-		must ip link add "veth$p" netns "$(ns 0)" type veth peer name "veth$p" netns "$(ns "$p")"
-		must ip -n "$(ns 0)" link set "veth$p" master br0 up
-		must ip -n "$(ns "$p")" addr add "10.10.10.$((p + 100))/24" dev "veth$p"
-		must ip -n "$(ns "$p")" link set "veth$p" up
+		in_ip 0 addr add "10.10.10.$p/24" dev br0
+		ip netns add "$NS$p"
+		ip -n "$NS$p" link set lo up
+		must ip link add "veth$p" netns "${NS}0" type veth peer name "veth$p" netns "$NS$p"
+		in_ip 0 link set "veth$p" master br0 up
+		in_ip "$p" addr add "10.10.10.$((p + 100))/24" dev "veth$p"
+		in_ip "$p" link set "veth$p" up
 		printf '%s %s 10.10.10.%s 1 10.10.10.%s 1 %s\n' "$p" "$(own_id "$p")" "$p" $((p + 100)) "$(vpn_ip "$p")"
 	done >"$TMP/peers"
 	setup_devices
