@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   impl Factory for MyDriver { fn open(&self, mode) -> Result<Box<dyn DataPlane>> }
-//!   conformance::run(&MyDriver).assert()
+//!   conformance::run_apart(|| MyDriver).assert()
 //! ```
 //!
-//! To be run in a network namespace of its own whose loopback device is up. Devices and sockets are made in the
-//! namespace of the calling thread. The rows are those of the kernel driver's own tables: requests and their errnos,
+//! `run_apart` gives each case a network namespace of its own, which needs root; `run` wants to be in one whose loopback
+//! device is up. Devices and sockets are made in the namespace of the calling thread. The rows are those of the kernel driver's own tables: requests and their errnos,
 //! replacement, key slots, events with their reasons, keepalive, float, control packets on both transports. What a
 //! driver cannot do ([`Capabilities`](crate::Capabilities)) is reported as not applicable, never as passed.
 
@@ -16,9 +16,14 @@ mod keys;
 mod packets;
 mod peers;
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use ovpn_sys::netlink::route::{LinkChange, Rtnetlink};
+use ovpn_sys::netns;
 
 use crate::{DataPlane, Mode, Result};
 
@@ -133,6 +138,45 @@ pub fn run_matching(factory: &dyn Factory, filter: &str) -> Report {
         }
     }
     report
+}
+
+/// Runs all cases (or those whose names contain the variable `OVPN_CASE`), several at a time since most of them wait,
+/// each with a driver of its own in a network namespace of its own.
+pub fn run_apart<F: Factory>(make: impl Fn() -> F + Sync) -> Report {
+    const AT_ONCE: usize = 8;
+    let filter = std::env::var("OVPN_CASE").unwrap_or_default();
+    let mut cases = cases();
+    cases.retain(|case| case.name.contains(&filter));
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new(Report::default());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let report = in_namespace(|| run_matching(&make(), case.name));
+                    let failed = |error: io::Error| Report {
+                        failed: vec![(case.name, format!("network namespace: {error}"))],
+                        ..Report::default()
+                    };
+                    let report = report.unwrap_or_else(failed);
+                    total.lock().unwrap_or_else(PoisonError::into_inner).add(report);
+                }
+            });
+        }
+    });
+    total.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `test` in a new network namespace with its loopback device up.
+///
+/// # Errors
+/// Without the right to make one (root).
+pub fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> io::Result<T> {
+    netns::in_new(|| {
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        let changed = Rtnetlink::open().and_then(|net| net.link_change(1, &up));
+        changed.map_err(|error| io::Error::from_raw_os_error(error.errno())).map(|()| test())
+    })?
 }
 
 /// Time limit of one wait on ordinary hardware.

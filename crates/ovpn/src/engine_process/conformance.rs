@@ -6,11 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use ovpn_dco::conformance::{self, Factory, Report};
+use ovpn_dco::conformance::{self, Factory};
 use ovpn_dco::{DataPlane, Mode, Result};
 use ovpn_engine::{Engine, EngineConfig};
-use ovpn_sys::netlink::route::{LinkChange, Rtnetlink};
-use ovpn_sys::netns;
 use ovpn_sys::seqpacket::Listener;
 use ovpn_sys::wake::Wake;
 
@@ -49,34 +47,19 @@ impl Drop for Served {
     }
 }
 
+/// Numbers of the folders.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+impl Served {
+    fn new() -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("ovpn-conformance-{}-{number}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        Self { dir, servers: Mutex::default() }
+    }
+}
+
 #[test]
 fn an_engine_behind_its_socket_conforms() {
-    const AT_ONCE: usize = 8;
-    let filter = std::env::var("OVPN_CASE").unwrap_or_default();
-    let cases = conformance::cases();
-    let next = AtomicUsize::new(0);
-    let total = Mutex::new(Report::default());
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(case) = cases.get(number) else { return };
-                    if !case.name.contains(&filter) {
-                        continue;
-                    }
-                    let dir = format!("ovpn-conformance-{}-{number}", std::process::id());
-                    let dir = std::env::temp_dir().join(dir);
-                    std::fs::create_dir(&dir).unwrap();
-                    let report = netns::in_new(|| {
-                        let up = LinkChange { up: Some(true), ..LinkChange::default() };
-                        Rtnetlink::open().unwrap().link_change(1, &up).unwrap();
-                        conformance::run_matching(&Served { dir, servers: Mutex::default() }, case.name)
-                    });
-                    total.lock().unwrap().add(report.unwrap());
-                }
-            });
-        }
-    });
-    total.into_inner().unwrap().assert();
+    conformance::run_apart(Served::new).assert();
 }

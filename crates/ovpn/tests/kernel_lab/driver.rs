@@ -11,9 +11,8 @@ use ovpn_dco::{
 use ovpn_kernel::{Api, Kernel, Probe};
 use ovpn_sys::netlink::generic::Family;
 use ovpn_sys::netlink::message::{AttributeWriter, MessageBuilder, NLM_F_DUMP, messages};
-use ovpn_sys::netlink::route::{LinkChange, OvpnMode, Rtnetlink};
+use ovpn_sys::netlink::route::{OvpnMode, Rtnetlink};
 use ovpn_sys::netlink::socket::{Protocol, Socket};
-use ovpn_sys::netns;
 
 /// Makes devices of one of the drivers.
 pub(crate) struct Driver(pub(crate) Api);
@@ -30,19 +29,13 @@ impl Factory for Driver {
 
 /// Runs `test` in a new network namespace with its loopback device up.
 pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
-    netns::in_new(|| {
-        let up = LinkChange { up: Some(true), ..LinkChange::default() };
-        Rtnetlink::open().unwrap().link_change(1, &up).unwrap();
-        test()
-    })
-    .unwrap()
+    conformance::in_namespace(test).unwrap()
 }
 
 #[test]
 #[ignore = "needs the kernel's driver"]
 fn conformance_ovpn() {
-    let filter = std::env::var("OVPN_CASE").unwrap_or_default();
-    in_namespace(|| conformance::run_matching(&Driver(Api::Ovpn), &filter)).assert();
+    conformance::run_apart(|| Driver(Api::Ovpn)).assert();
 }
 
 // ---- the kernel's validation and ours ----

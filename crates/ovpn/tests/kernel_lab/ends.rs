@@ -1,6 +1,5 @@
 //! The two ends of a tunnel as tests want them: whose program, on which data plane.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -123,29 +122,6 @@ pub(crate) fn ping(ns: &Netns, to: &str) {
     let output = ns.try_run("ping", &["-c", "6", "-i", "0.2", "-W", "20", to], LIMIT).unwrap();
     let answered = ["5 received", "6 received"].iter().any(|text| output.stdout.contains(text));
     assert!(answered, "{}{}", output.stdout, output.stderr);
-}
-
-/// Every byte of a TCP connection through the tunnel arrives.
-#[track_caller]
-pub(crate) fn transfer(from: &Netns, to: &Netns, address: &str, bytes: usize) {
-    let address = SocketAddr::new(address.parse::<IpAddr>().unwrap(), 5001);
-    let listener = to.enter(|| TcpListener::bind(address).unwrap()).unwrap();
-    let mut sender = from.enter(|| TcpStream::connect_timeout(&address, LIMIT).unwrap()).unwrap();
-    let content = |at: usize| (at.wrapping_mul(0x9E37_79B9) >> 24) as u8;
-    let receiver = std::thread::spawn(move || {
-        use std::io::Read as _;
-        let mut stream = listener.accept().unwrap().0;
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).unwrap();
-        assert_eq!(all.len(), bytes);
-        assert!(all.iter().enumerate().all(|(at, byte)| *byte == content(at)));
-    });
-    use std::io::Write as _;
-    sender.set_write_timeout(Some(LIMIT)).unwrap();
-    sender.write_all(&(0..bytes).map(content).collect::<Vec<u8>>()).unwrap();
-    drop(sender);
-    receiver.join().unwrap();
 }
 
 /// IP fragments made in a namespace so far, of both families.

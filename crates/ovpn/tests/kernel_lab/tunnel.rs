@@ -3,10 +3,10 @@
 //! Each row goes through a tunnel's life: handshake, pings of both families both ways, a transfer both ways without
 //! one fragment outside, new keys under traffic, a new address of the client (UDP), exit, nothing left behind.
 
-use ovpn_testkit::wait_for;
+use ovpn_testkit::{transfer, wait_for};
 
 use crate::LIMIT;
-use crate::ends::{End, Laps, assert_clean, fragments, kind, ping, terminate, transfer, up};
+use crate::ends::{End, Laps, assert_clean, fragments, kind, ping, terminate, up};
 
 /// What differs between kernels.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +21,7 @@ pub(crate) struct Under {
 pub(crate) const OVPN: Under = Under { kind: "ovpn", tells_floats: true };
 
 /// Bytes of a transfer.
-const TRANSFER: usize = 200_000;
+const TRANSFER: u64 = 3 * 65_536;
 
 /// One row.
 pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &str) {
@@ -51,8 +51,9 @@ pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &s
 
     laps.lap("pings");
     let before = (fragments(left), fragments(right));
-    transfer(right, left, vpn[0], TRANSFER);
-    transfer(left, right, vpn[1], TRANSFER);
+    for (from, to, address) in [(right, left, vpn[0]), (left, right, vpn[1])] {
+        transfer(from, to, address.parse().unwrap(), TRANSFER, LIMIT).unwrap();
+    }
     assert_eq!((fragments(left), fragments(right)), before, "outer packets were fragmented");
 
     laps.lap("transfers");
@@ -74,7 +75,7 @@ pub(crate) fn row(label: &str, under: Under, server: End, client: End, proto: &s
         // The driver's counters, as the status file tells them, hold both the transfer and the pings.
         wait_for("the transfer in the status file", LIMIT, || {
             let text = std::fs::read_to_string(tunnel.dir.path().join("status.log")).ok()?;
-            (counted(&text)? as usize > TRANSFER).then_some(())
+            (counted(&text)? > TRANSFER).then_some(())
         })
         .unwrap();
     }

@@ -7,7 +7,7 @@
 use ovpn_dco::conformance;
 use ovpn_kernel::{Api, Probe};
 
-use crate::driver::{Driver, in_namespace};
+use crate::driver::Driver;
 use crate::ends::End;
 use crate::life;
 use crate::tunnel::{Under, row};
@@ -17,8 +17,7 @@ const V2: Under = Under { kind: "ovpn-dco", tells_floats: false };
 #[test]
 #[ignore = "needs ovpn-dco-v2"]
 fn conformance() {
-    let filter = std::env::var("OVPN_CASE").unwrap_or_default();
-    in_namespace(|| conformance::run_matching(&Driver(Api::DcoV2), &filter)).assert();
+    conformance::run_apart(|| Driver(Api::DcoV2)).assert();
 }
 
 #[test]
