@@ -33,6 +33,12 @@ impl Loaded {
         !self.diagnostics.iter().any(|d| d.class.prevents_start())
     }
 
+    /// Adds what somebody else found, in its place.
+    pub fn add(&mut self, more: Vec<Diagnostic>) {
+        self.diagnostics.extend(more);
+        in_order(&mut self.diagnostics);
+    }
+
     /// What keeps it from starting.
     pub fn obstacles(&self) -> impl Iterator<Item = &Diagnostic> {
         self.diagnostics.iter().filter(|d| d.class.prevents_start())
@@ -83,9 +89,13 @@ fn loaded(parsed: Parsed) -> Loaded {
     if diagnostics.iter().any(|d| d.class == Class::Error) {
         diagnostics.retain(|d| d.class != Class::Incomplete || d.span.is_some());
     }
-    // In the order of reading; what concerns the whole comes last.
-    diagnostics.sort_by_key(|d| d.span.map_or((1, d.class as u32, 0), |s| (0, s.source.0, s.line)));
+    in_order(&mut diagnostics);
     Loaded { config, diagnostics, sources: parsed.sources, standalone }
+}
+
+/// In the order of reading; what concerns the whole comes last.
+fn in_order(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_key(|d| d.span.map_or((1, d.class as u32, 0), |s| (0, s.source.0, s.line)));
 }
 
 /// Pushed options, applied to a client's configuration.

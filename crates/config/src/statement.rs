@@ -9,6 +9,7 @@
 //! <ca>                       Statement { ca, [inline text] }
 //! ```
 
+use std::borrow::Cow;
 use std::io;
 
 use zeroize::{Zeroize as _, Zeroizing};
@@ -234,7 +235,7 @@ impl<'r> Parser<'r> {
     }
 
     fn bytes(&mut self, name: &str, bytes: &[u8], depth: u32) {
-        let text = String::from_utf8_lossy(bytes);
+        let text = decoded(bytes);
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let source = self.sources.add(name, text);
         let lines: Vec<&str> = text.split('\n').collect();
@@ -530,6 +531,18 @@ impl<'r> Parser<'r> {
         };
         self.say(Diagnostic::new(Class::Error, "", Some(span), message).help(help).stock(stock));
     }
+}
+
+/// The text of a file: UTF-8, where wrong bytes (comments in old encodings) do not matter; or UTF-16 by its byte order mark,
+/// as some editors save.
+fn decoded(bytes: &[u8]) -> Cow<'_, str> {
+    let unit: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return String::from_utf8_lossy(bytes),
+    };
+    let units = bytes.chunks_exact(2).filter_map(|pair| Some(unit(pair.try_into().ok()?)));
+    Cow::Owned(char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
 }
 
 /// The name in a line that is only `<name>`.

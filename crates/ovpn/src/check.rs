@@ -60,21 +60,20 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
         return ExitCode::from(2);
     };
     let mut loaded = load_command_line(&rest, &Files);
-    if !loaded.refused() {
-        loaded.diagnostics.extend(check_files::look(&loaded.config, crate::pki::now()));
-    }
-    if let (true, [file]) = (loaded.refused(), rest.as_slice())
-        && let Some(report) = Report::client_options(file)
+    let mut report = None;
+    if let (true, [file]) = (loaded.refused() || has_no_side(&loaded), rest.as_slice())
+        && let Some((of_client, read)) = Report::client_options(file)
     {
-        let text = if json {
-            report.json()
-        } else {
-            format!("{file}: accepted, as the options of one client of a server\n")
-        };
-        return print(&text, ExitCode::SUCCESS);
+        loaded = read;
+        report = Some(of_client);
     }
-    let machine = planner::look(loaded.config.device.name.as_deref());
-    let report = Report::new(name, &loaded, &machine);
+    let report = report.unwrap_or_else(|| {
+        if !loaded.refused() {
+            loaded.add(check_files::look(&loaded.config, crate::pki::now()));
+        }
+        let machine = planner::look(loaded.config.device.name.as_deref());
+        Report::new(name, &loaded, &machine)
+    });
     let code = if report.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let text = if json { report.json() } else { report.text(&loaded, colour) };
@@ -85,6 +84,11 @@ pub(crate) fn run(words: &[String]) -> ExitCode {
 fn print(text: &str, code: ExitCode) -> ExitCode {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     code
+}
+
+/// Whether nothing says that this is a client's, a server's or a peer's configuration.
+fn has_no_side(loaded: &Loaded) -> bool {
+    loaded.diagnostics.iter().any(|d| d.class == Class::Incomplete && d.option == "tls-client")
 }
 
 /// What to call the configuration: the file, or the last `--config`.
@@ -102,6 +106,8 @@ fn name_of<'a>(words: &[&'a str]) -> Option<&'a str> {
             .or(Some("[CMD-LINE]")),
     }
 }
+
+const CLIENT_OPTIONS: &str = "client options";
 
 /// The whole answer; as JSON it is described in docs/check.md.
 #[derive(Debug, Serialize)]
@@ -144,6 +150,8 @@ struct Said {
     file: Option<String>,
     line: Option<u32>,
     column: Option<u32>,
+    /// The line as written; inline blocks are left out.
+    source: Option<String>,
     message: String,
     help: String,
 }
@@ -152,19 +160,6 @@ impl Report {
     fn new(file: &str, loaded: &Loaded, machine: &Machine) -> Self {
         let c = &loaded.config;
         let data_plane = Choice::new(loaded, machine);
-        let said = |d: &Diagnostic| {
-            let place = d.span.map(|s| loaded.sources.place(s));
-            Said {
-                class: d.class.as_str(),
-                refuses: d.class.refuses(),
-                option: d.option.clone(),
-                file: place.as_ref().map(|p| p.file.clone()),
-                line: place.as_ref().map(|p| p.line),
-                column: place.as_ref().map(|p| p.column),
-                message: d.message.clone(),
-                help: d.help.clone(),
-            }
-        };
         Self {
             schema: "ovpn-check/1",
             file: file.to_owned(),
@@ -185,20 +180,27 @@ impl Report {
             data_plane,
             ciphers: c.data.ciphers.iter().map(|c| c.name()).collect(),
             control: control(c),
-            diagnostics: loaded.diagnostics.iter().map(said).collect(),
+            diagnostics: said(loaded),
         }
     }
 
     /// For a file of `client-config-dir`: one that holds options of a single client only.
-    fn client_options(file: &str) -> Option<Self> {
+    fn client_options(file: &str) -> Option<(Self, Loaded)> {
         let text = ovpn_config::Reader::read(&Files, file).ok()?;
-        let (_, diagnostics, _) = ovpn_config::load_client_options(file, &text, &Files);
-        diagnostics.iter().all(|d| !d.class.refuses()).then(|| Self {
+        let (_, diagnostics, sources) = ovpn_config::load_client_options(file, &text, &Files);
+        let has_options = String::from_utf8_lossy(&text)
+            .lines()
+            .any(|line| !matches!(line.trim_start().chars().next(), None | Some('#' | ';')));
+        let loaded = Loaded { config: Config::default(), diagnostics, sources, standalone: Vec::new() };
+        if loaded.refused() || !has_options {
+            return None;
+        }
+        let report = Self {
             schema: "ovpn-check/1",
             file: file.to_owned(),
             accepted: true,
             ready: true,
-            role: "client options",
+            role: CLIENT_OPTIONS,
             remotes: Vec::new(),
             listen: Vec::new(),
             data_plane: Choice {
@@ -208,8 +210,9 @@ impl Report {
             },
             ciphers: Vec::new(),
             control: Vec::new(),
-            diagnostics: Vec::new(),
-        })
+            diagnostics: said(&loaded),
+        };
+        Some((report, loaded))
     }
 
     fn json(&self) -> String {
@@ -228,13 +231,15 @@ impl Report {
             let _ = writeln!(out, "{}\n", d.render(&loaded.sources, colour));
         }
         let bold = |text: &str| if colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() };
+        let of_client = self.role == CLIENT_OPTIONS;
         let verdict = match (self.accepted, self.ready) {
             (false, _) => "refused",
+            _ if of_client => "accepted, as the options of one client of a server",
             (true, false) => "accepted, but something is missing before it can start",
             (true, true) => "accepted",
         };
         let _ = writeln!(out, "{}: {verdict}{}", bold(&self.file), remarks(&loaded.diagnostics));
-        if !self.accepted {
+        if !self.accepted || of_client {
             return out;
         }
         let row = |out: &mut String, name: &str, text: &str| {
@@ -259,6 +264,24 @@ impl Report {
         row(&mut out, "control", &self.control.join(", "));
         out
     }
+}
+
+fn said(loaded: &Loaded) -> Vec<Said> {
+    let one = |d: &Diagnostic| {
+        let place = d.span.map(|s| loaded.sources.place(s));
+        Said {
+            class: d.class.as_str(),
+            refuses: d.class.refuses(),
+            option: d.option.clone(),
+            file: place.as_ref().map(|p| p.file.clone()),
+            line: place.as_ref().map(|p| p.line),
+            column: place.as_ref().map(|p| p.column),
+            source: d.span.and_then(|s| loaded.sources.line(s)).map(|line| line.trim_end().to_owned()),
+            message: d.message.clone(),
+            help: d.help.clone(),
+        }
+    };
+    loaded.diagnostics.iter().map(one).collect()
 }
 
 impl Choice {
@@ -434,6 +457,10 @@ mod tests {
             (&said[1]["class"], &said[1]["line"], &said[1]["column"]),
             (&"error".into(), &9.into(), &6.into())
         );
+        assert_eq!(said[1]["source"], "verb x");
+        for key in ["option", "file", "message", "help"] {
+            assert!(said[1][key].is_string(), "{key}");
+        }
     }
 
     #[test]
@@ -441,7 +468,7 @@ mod tests {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/tests/corpus/client-config/");
         for name in ["branch-office", "fixed-address", "locked", "DEFAULT"] {
             assert_eq!(
-                Report::client_options(&format!("{dir}{name}")).map(|r| r.role),
+                Report::client_options(&format!("{dir}{name}")).map(|(r, _)| r.role),
                 Some("client options"),
                 "{name}"
             );

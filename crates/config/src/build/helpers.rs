@@ -73,13 +73,13 @@ impl Builder {
         let config = &mut self.config;
         config.device.ifconfig = Some(Ifconfig::Subnet { local: own, prefix: net.prefix_len() });
         config.server.push_constraint.get_or_insert(net);
-        if config.server.pool.is_some() {
+        if config.server.pool.is_some() && !nopool {
             let at = config.where_given("ifconfig-pool");
             self.diagnostics.push(
                 Diagnostic::new(Class::Error, "ifconfig-pool", at, "`server` makes the pool itself")
                     .help("remove `ifconfig-pool`, or write `server … nopool`"),
             );
-        } else if !nopool {
+        } else if config.server.pool.is_none() && !nopool {
             let last = u32::from(net.broadcast()) - 1;
             let start = base + 2;
             let end = Ipv4Addr::from(last.min(start + 65535));
