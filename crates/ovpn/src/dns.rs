@@ -4,6 +4,9 @@
 //! `/etc/resolv.conf`. What goes on is a pure function of the settings ([`resolvectl_commands`],
 //! [`resolv_conf`]); running it is at the end of the file.
 
+mod plain_file;
+mod undo;
+
 use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
@@ -12,6 +15,11 @@ use std::process::Stdio;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+
+use self::plain_file::PlainFile;
+use self::undo::Undo;
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// DNS settings of a tunnel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,59 +59,46 @@ impl Settings {
 /// Settings that are in force; [`undo`](Self::undo) takes them back.
 #[derive(Debug)]
 pub(crate) struct Applied {
+    mechanism: &'static str,
     how: How,
-    device: String,
 }
 
 #[derive(Debug)]
 enum How {
-    Resolved,
-    Resolvconf,
-    File { path: PathBuf, before: Option<Vec<u8>>, ours: Vec<u8> },
+    Program(Undo),
+    File(PlainFile),
 }
 
-/// Puts `settings` in force for `device`.
+/// Puts `settings` in force for `device`. `rights_go`: the process gives up root before it takes them back.
 ///
 /// # Errors
 /// What the program or the file said; nothing is then changed.
-pub(crate) async fn apply(settings: &Settings, device: &str) -> io::Result<Applied> {
-    apply_with(
-        settings,
-        device,
-        Path::new("/etc/resolv.conf"),
-        Path::new("/run/systemd/resolve/io.systemd.Resolve"),
-    )
-    .await
-}
-
-async fn apply_with(settings: &Settings, device: &str, file: &Path, resolved: &Path) -> io::Result<Applied> {
+pub(crate) async fn apply(settings: &Settings, device: &str, rights_go: bool) -> io::Result<Applied> {
     let device = device.to_owned();
-    if resolved.exists() && find_program("resolvectl").is_some() {
+    if Path::new("/run/systemd/resolve/io.systemd.Resolve").exists() && find_program("resolvectl").is_some() {
+        let revert = vec!["revert".to_owned(), device.clone()];
         for arguments in resolvectl_commands(settings, &device) {
             if let Err(error) = run("resolvectl", &arguments, None).await {
-                let _ = run("resolvectl", &["revert".to_owned(), device.clone()], None).await;
+                let _ = run("resolvectl", &revert, None).await;
                 return Err(error);
             }
         }
-        return Ok(Applied { how: How::Resolved, device });
+        let how = How::Program(Undo::new("resolvectl", revert, rights_go)?);
+        return Ok(Applied { mechanism: "systemd-resolved", how });
     }
     if find_program("resolvconf").is_some() {
         let arguments = ["-a".to_owned(), format!("{device}.ovpn")];
         run("resolvconf", &arguments, Some(resolv_conf(settings).into_bytes())).await?;
-        return Ok(Applied { how: How::Resolvconf, device });
+        let delete = vec!["-d".to_owned(), format!("{device}.ovpn"), "-f".to_owned()];
+        let how = How::Program(Undo::new("resolvconf", delete, rights_go)?);
+        return Ok(Applied { mechanism: "resolvconf", how });
     }
-    let before = match tokio::fs::read(file).await {
-        Ok(bytes) => Some(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
     let ours = format!(
         "# Written by ovpn for {device}; the former content comes back when it ends.\n{}",
         resolv_conf(settings)
-    )
-    .into_bytes();
-    tokio::fs::write(file, &ours).await?;
-    Ok(Applied { how: How::File { path: file.to_owned(), before, ours }, device })
+    );
+    let how = How::File(PlainFile::replace(Path::new(RESOLV_CONF), ours.into_bytes())?);
+    Ok(Applied { mechanism: RESOLV_CONF, how })
 }
 
 impl Applied {
@@ -113,31 +108,19 @@ impl Applied {
     /// What the program or the file said.
     pub(crate) async fn undo(self) -> io::Result<()> {
         match self.how {
-            How::Resolved => run("resolvectl", &["revert".to_owned(), self.device], None).await,
-            How::Resolvconf => {
-                run("resolvconf", &["-d".to_owned(), format!("{}.ovpn", self.device), "-f".to_owned()], None)
-                    .await
-            }
-            How::File { path, before, ours } => {
-                if tokio::fs::read(&path).await? != ours {
-                    tracing::warn!("{} was changed by someone else and is left as it is", path.display());
-                    return Ok(());
+            How::Program(undo) => undo.run().await,
+            How::File(file) => {
+                if !file.restore()? {
+                    tracing::warn!("{RESOLV_CONF} was changed by someone else and is left as it is");
                 }
-                match before {
-                    Some(bytes) => tokio::fs::write(&path, bytes).await,
-                    None => tokio::fs::remove_file(&path).await,
-                }
+                Ok(())
             }
         }
     }
 
     /// The mechanism, for the log.
-    pub(crate) fn mechanism(&self) -> &'static str {
-        match self.how {
-            How::Resolved => "systemd-resolved",
-            How::Resolvconf => "resolvconf",
-            How::File { .. } => "/etc/resolv.conf",
-        }
+    pub(crate) const fn mechanism(&self) -> &'static str {
+        self.mechanism
     }
 }
 
@@ -274,24 +257,5 @@ mod tests {
     #[test]
     fn a_file_has_no_ports() {
         assert_eq!(resolv_conf(&settings()), "search example.com\nnameserver 10.8.0.1\n");
-    }
-
-    #[tokio::test]
-    async fn the_file_comes_back_as_it_was_unless_someone_else_wrote_it() {
-        let file = std::env::temp_dir().join(format!("ovpn-resolv-{}", std::process::id()));
-        std::fs::write(&file, "nameserver 192.0.2.53\n").unwrap();
-        let before = std::fs::read(&file).unwrap();
-        let apply = async || {
-            let how = How::File { path: file.clone(), before: Some(before.clone()), ours: b"ours".to_vec() };
-            std::fs::write(&file, "ours").unwrap();
-            Applied { how, device: "tun0".to_owned() }
-        };
-        apply().await.undo().await.unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), before);
-        let applied = apply().await;
-        std::fs::write(&file, "theirs").unwrap();
-        applied.undo().await.unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), b"theirs");
-        std::fs::remove_file(&file).unwrap();
     }
 }

@@ -14,7 +14,7 @@ use crate::planner::{Choice, Plan};
 use crate::routes::{self, Situation};
 use crate::script::Script;
 use crate::setup::{self, Opened};
-use crate::tunnel::{self, Tunnel};
+use crate::tunnel::Tunnel;
 use crate::{port, script_environment as variables};
 
 /// The device and what is in force on it.
@@ -139,7 +139,7 @@ impl Plane {
             DnsUpdown::Disable => {}
             DnsUpdown::Auto if config.scripts.up.is_some() => {}
             DnsUpdown::Auto | DnsUpdown::Force => {
-                if let Err(error) = self.tunnel.apply_dns(&tunnel::dns_settings(config)).await {
+                if let Err(error) = self.tunnel.apply_dns(config).await {
                     tracing::warn!("DNS settings could not be applied: {error}");
                 }
             }

@@ -43,14 +43,19 @@ pub(crate) fn lock_memory(config: &Config) -> Result<(), Fatal> {
     Ok(())
 }
 
+/// Whether the process gives up root, or something of it, once the tunnel is up.
+pub(crate) const fn gives_up(config: &Config) -> bool {
+    let process = &config.process;
+    process.user.is_some() || process.group.is_some() || process.chroot.is_some()
+}
+
 /// Follows `chroot`, `group` and `user`; does nothing the second time.
 ///
 /// # Errors
 /// A name that is unknown, or what the system denied: the process must end then.
 pub(crate) fn give_up(config: &Config) -> Result<(), Fatal> {
     let process = &config.process;
-    let wanted = process.user.is_some() || process.group.is_some() || process.chroot.is_some();
-    if !wanted || GIVEN_UP.swap(true, Ordering::Relaxed) {
+    if !gives_up(config) || GIVEN_UP.swap(true, Ordering::Relaxed) {
         return Ok(());
     }
     // Names and threads are looked up while their files can be seen.

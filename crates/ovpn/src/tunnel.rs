@@ -17,6 +17,7 @@ use ovpn_sys::netlink::route::{LinkChange, Route as SystemRoute, RouteKind, Rtne
 
 use crate::dns;
 use crate::planner;
+use crate::privileges;
 use crate::routes::{self, Change, DefaultGateway, Redirect, Route, Situation, Target, Via, Wish};
 
 /// One device and what was set for it.
@@ -217,11 +218,12 @@ impl Tunnel {
     ///
     /// # Errors
     /// What the resolver's program or file said.
-    pub(crate) async fn apply_dns(&mut self, settings: &dns::Settings) -> io::Result<()> {
+    pub(crate) async fn apply_dns(&mut self, config: &Config) -> io::Result<()> {
+        let settings = dns_settings(config);
         if settings.is_empty() {
             return Ok(());
         }
-        let applied = dns::apply(settings, &self.name).await?;
+        let applied = dns::apply(&settings, &self.name, privileges::gives_up(config)).await?;
         tracing::info!("DNS settings applied with {}", applied.mechanism());
         self.dns = Some(applied);
         Ok(())
@@ -337,7 +339,7 @@ impl Tunnel {
 }
 
 /// The DNS settings a configuration asks for.
-pub(crate) fn dns_settings(config: &Config) -> dns::Settings {
+fn dns_settings(config: &Config) -> dns::Settings {
     let Dns { servers, search_domains } = config.routing.dns.effective(&config.routing.dhcp_options);
     dns::Settings { search_domains, servers: servers.into_iter().map(dns_server).collect() }
 }

@@ -17,7 +17,7 @@ fn stock() -> Program {
 }
 
 const SERVER: &str = "dev tun\ndisable-dco\nproto udp4\ntopology subnet\nserver 10.77.0.0 255.255.255.0\n\
-                      push \"route 172.20.0.0 255.255.0.0\"\ndh none\nca ca.crt\nkeepalive 20 60\nverb 3\n";
+                      push \"route 172.20.0.0 255.255.0.0\"\npush \"dhcp-option DNS 10.77.0.1\"\ndh none\nca ca.crt\nkeepalive 20 60\nverb 3\n";
 const CLIENT: &str = "client\ndev tun\ndisable-dco\nremote 10.10.1.2 1194 udp4\nnobind\nca ca.crt\nverb 3\n\
                       hand-window 6\nconnect-retry-max 1\n";
 
@@ -46,6 +46,9 @@ fn site() -> Site {
     let stranger = Pki::new().unwrap();
     keep(&site, "strange-server", &stranger.issue("strange-server", Role::Server).unwrap());
     site.write("other.key", static_key(11)).unwrap();
+    site.write("crl.pem", pki.revocation_list(&["client2", "server"]).unwrap()).unwrap();
+    site.script("judge", r#"test "$(sed -n 2p "$1")" = right"#).unwrap();
+    site.write("wrong", "alice\nwrong\n").unwrap();
     site
 }
 
@@ -55,12 +58,36 @@ fn server(site: &Site, pair: &Pair, program: &Program, more: &str) -> Running {
     server
 }
 
-/// Devices, routes and rules.
+/// Devices, routes, rules and name servers.
 fn state(ns: &Netns) -> String {
-    let all = ["-o link show", "route show", "-6 route show", "rule show"]
-        .map(|what| ns.ip(what).unwrap())
-        .concat();
-    all.lines().filter(|line| !line.starts_with("fe80::")).map(|line| format!("{line}\n")).collect()
+    let links = ns.ip("-o link show").unwrap();
+    let devices = links.lines().filter_map(|line| line.split(": ").nth(1));
+    let all = ["route show", "-6 route show", "rule show"].map(|what| ns.ip(what).unwrap()).concat();
+    let names = ns.run("cat", &["/etc/resolv.conf"]).unwrap();
+    let lines = devices.chain(all.lines()).chain(names.lines());
+    lines.filter(|line| !line.starts_with("fe80::")).map(|line| format!("{line}\n")).collect()
+}
+
+/// A machine whose name servers are its own.
+fn pair(label: &str) -> Pair {
+    let pair = Pair::new(label).unwrap();
+    pair.left.resolv_conf("nameserver 192.0.2.53\n").unwrap();
+    pair
+}
+
+/// A stock client is turned away, with these words in one line of our server's log; the server goes on, and nothing of
+/// the client is left there.
+fn our_server_says(site: &Site, pair: &Pair, server: &mut Running, more: &str, words: &[&str]) {
+    let before = state(&pair.right);
+    let mut client = site.start(&stock(), &pair.left, "client.conf", &format!("{CLIENT}{more}")).unwrap();
+    let found = ovpn_testkit::wait_for("the sentence", LIMIT, || {
+        let log = server.stdout();
+        log.lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(())
+    });
+    assert!(found.is_ok(), "no line with {words:?}:\n{}", server.stdout());
+    client.kill();
+    assert!(server.ended().unwrap().is_none());
+    assert_eq!(state(&pair.right), before);
 }
 
 /// Our client ends by itself, with these words in one line of its log, and nothing left.
@@ -82,7 +109,7 @@ fn certificates_of_the_wrong_time_or_authority_at_the_client() {
         ("early-server", ["valid only in", "set the clocks"]),
         ("strange-server", ["not issued by", "ca"]),
     ] {
-        let pair = Pair::new("sent-cl").unwrap();
+        let pair = pair("sent-cl");
         let _server = server(&site, &pair, &stock(), &files(name));
         our_client_says(&site, &pair, &files("client1"), &words);
     }
@@ -91,27 +118,64 @@ fn certificates_of_the_wrong_time_or_authority_at_the_client() {
 #[test]
 fn certificates_of_the_wrong_time_at_the_server() {
     let site = site();
-    let pair = Pair::new("sent-srv").unwrap();
+    let pair = pair("sent-srv");
     let mut server = server(&site, &pair, &ours(), &files("server"));
     for (name, words) in
         [("old-client", ["expired", "old-client"]), ("early-client", ["valid only in", "set the clocks"])]
     {
-        let config = format!("{CLIENT}{}", files(name));
-        let mut client = site.start(&stock(), &pair.left, "client.conf", &config).unwrap();
-        let found = ovpn_testkit::wait_for("the sentence", LIMIT, || {
-            let log = server.stdout();
-            log.lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(())
-        });
-        assert!(found.is_ok(), "no line with {words:?}:\n{}", server.stdout());
-        client.kill();
+        our_server_says(&site, &pair, &mut server, &files(name), &words);
     }
-    assert!(server.ended().unwrap().is_none());
+}
+
+#[test]
+fn a_wrong_password() {
+    let site = site();
+    let judge = "script-security 2\nauth-user-pass-verify ./judge via-file\n";
+    let login = files("client1") + "auth-user-pass wrong\n";
+    {
+        let pair = pair("sent-pw-cl");
+        let _server = server(&site, &pair, &stock(), &(files("server") + judge));
+        our_client_says(&site, &pair, &login, &["refused the login", "check username and password"]);
+    }
+    let pair = pair("sent-pw-srv");
+    let mut server = server(&site, &pair, &ours(), &(files("server") + judge));
+    let words = ["user 'alice'", "auth-user-pass-verify refused"];
+    our_server_says(&site, &pair, &mut server, &login, &words);
+}
+
+#[test]
+fn a_revoked_certificate() {
+    let site = site();
+    {
+        // The client's own list names the server.
+        let pair = pair("sent-rev-cl");
+        let _server = server(&site, &pair, &stock(), &files("server"));
+        let words = ["server's certificate", "is revoked by `crl-verify`", "needs a new one"];
+        our_client_says(&site, &pair, &(files("client1") + "crl-verify crl.pem\n"), &words);
+    }
+    let pair = pair("sent-rev-srv");
+    let mut server = server(&site, &pair, &ours(), &(files("server") + "crl-verify crl.pem\n"));
+    let words = ["client's certificate", "client2", "is revoked by `crl-verify`"];
+    our_server_says(&site, &pair, &mut server, &files("client2"), &words);
+}
+
+#[test]
+fn our_client_is_told_that_its_certificate_is_revoked() {
+    let site = site();
+    let pair = pair("sent-rev-told");
+    let _server = server(&site, &pair, &ours(), &(files("server") + "crl-verify crl.pem\n"));
+    our_client_says(
+        &site,
+        &pair,
+        &files("client2"),
+        &["says that our certificate is revoked", "get a new one"],
+    );
 }
 
 #[test]
 fn a_wrong_key_and_nobody_at_all() {
     let site = site();
-    let pair = Pair::new("sent-key").unwrap();
+    let pair = pair("sent-key");
     let sentence = ["nothing came back", "firewall", "tls-crypt"];
     our_client_says(&site, &pair, &files("client1"), &sentence);
     let _server = server(&site, &pair, &stock(), &(files("server") + "tls-crypt static.key\n"));
@@ -121,7 +185,7 @@ fn a_wrong_key_and_nobody_at_all() {
 #[test]
 fn a_pool_without_a_free_address() {
     let site = site();
-    let pair = Pair::new("sent-pool").unwrap();
+    let pair = pair("sent-pool");
     let only_two = SERVER.replace(
         "server 10.77.0.0 255.255.255.0",
         "mode server\ntls-server\nifconfig 10.77.0.1 255.255.255.0\nifconfig-pool 10.77.0.2 10.77.0.3 255.255.255.0",
@@ -147,7 +211,7 @@ fn a_pool_without_a_free_address() {
 #[test]
 fn no_right_to_make_a_device() {
     let site = site();
-    let pair = Pair::new("sent-tun").unwrap();
+    let pair = pair("sent-tun");
     let _server = server(&site, &pair, &stock(), &files("server"));
     let before = state(&pair.left);
     site.write("client.conf", format!("{CLIENT}{}", files("client1"))).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -67,6 +68,23 @@ impl Netns {
     /// When it cannot be started or takes too long.
     pub fn try_run(&self, program: &str, args: &[&str], limit: Duration) -> anyhow::Result<Output> {
         run(self.command(program).args(args), limit)
+    }
+
+    /// Gives programs that are started inside from now on an `/etc/resolv.conf` of their own; its path outside.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn resolv_conf(&self, content: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.own_etc();
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join("resolv.conf");
+        std::fs::write(&path, content)?;
+        Ok(path)
+    }
+
+    /// What `ip netns exec` puts over `/etc`.
+    fn own_etc(&self) -> PathBuf {
+        Path::new("/etc/netns").join(&self.name)
     }
 
     /// Runs `ip` inside; `arguments` are split at white space.
@@ -136,6 +154,8 @@ impl Drop for Netns {
         self.kill_all();
         // Nothing to be done when it fails: the name is unique, so nobody else is hurt.
         let _ = run(Command::new("ip").args(["netns", "del", &self.name]), SHORT);
+        // Mostly there is none.
+        let _ = std::fs::remove_dir_all(self.own_etc());
     }
 }
 

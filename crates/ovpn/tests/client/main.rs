@@ -6,5 +6,6 @@ mod ends;
 mod keys;
 mod leaks;
 mod proxy;
+mod resolver;
 mod scene;
 mod steering;
