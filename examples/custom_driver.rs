@@ -191,7 +191,11 @@ impl DataPlane for Tally {
 
     fn drops(&self) -> Vec<Drops> {
         let packets = self.peers().values().map(|peer| peer.received.rx_packets).sum();
-        vec![Drops { reason: "not-carried", description: "Outside: this driver carries nothing.", packets }]
+        vec![Drops {
+            reason: "not-carried".into(),
+            description: "Outside: this driver carries nothing.".into(),
+            packets,
+        }]
     }
 
     fn events(&self) -> Result<Box<dyn EventSource>> {

@@ -1,5 +1,7 @@
 //! Counters, 64 bits wide, of one peer's lifetime.
 
+use std::borrow::Cow;
+
 /// Packets and bytes, both ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
@@ -24,12 +26,12 @@ pub struct PeerStats {
 }
 
 /// Packets that a data plane dropped for one reason, since its device was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drops {
     /// Name for metrics and logs: lower case, words joined by `-`.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// One sentence that tells a person what happened.
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
     /// How many.
     pub packets: u64,
 }

@@ -234,8 +234,8 @@ impl DataPlane for Engine {
 
     fn drops(&self) -> Vec<Drops> {
         let shown = |(reason, packets): (DropReason, u64)| Drops {
-            reason: reason.name(),
-            description: reason.description(),
+            reason: reason.name().into(),
+            description: reason.description().into(),
             packets,
         };
         Self::drops(self).into_iter().map(shown).collect()

@@ -278,7 +278,11 @@ impl DataPlane for Kernel {
             ),
             ("sent-errors", "Inside: a packet could not be encrypted or sent.", counters.tx_errors),
         ]
-        .map(|(reason, description, packets)| Drops { reason, description, packets })
+        .map(|(reason, description, packets)| Drops {
+            reason: reason.into(),
+            description: description.into(),
+            packets,
+        })
         .to_vec()
     }
 

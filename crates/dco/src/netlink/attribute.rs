@@ -35,6 +35,7 @@ pub mod command {
     pub const SUBSCRIBE: u8 = 133;
     pub const PEER_EXIT_NTF: u8 = 134;
     pub const LOST_NTF: u8 = 135;
+    pub const DROPS_GET: u8 = 136;
 }
 
 /// Top-level attributes.
@@ -46,6 +47,7 @@ pub(crate) mod top {
     pub(crate) const ROUTE: u16 = 0x1001;
     pub(crate) const CAPABILITIES: u16 = 0x1002;
     pub(crate) const DEVICE: u16 = 0x1003;
+    pub(crate) const DROPS: u16 = 0x1004;
 }
 
 /// Attributes in PEER.
@@ -109,6 +111,13 @@ pub(crate) mod address {
     pub(crate) const IP: u16 = 1;
     pub(crate) const PORT: u16 = 2;
     pub(crate) const SCOPE_ID: u16 = 3;
+}
+
+/// Attributes in DROPS (engine's dialect).
+pub(crate) mod drops {
+    pub(crate) const REASON: u16 = 1;
+    pub(crate) const DESCRIPTION: u16 = 2;
+    pub(crate) const PACKETS: u16 = 3;
 }
 
 /// Attributes in ROUTE (engine's dialect).

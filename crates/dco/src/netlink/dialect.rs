@@ -6,12 +6,12 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 
-use ovpn_sys::netlink::message::{AttributeWriter, Attributes, Message, MessageBuilder};
+use ovpn_sys::netlink::message::{AttributeWriter, Attributes, Message, MessageBuilder, NLM_F_MULTI};
 
-use super::attribute::{ENGINE_FAMILY, VERSION, address, capability, command, device, top, transport};
+use super::attribute::{ENGINE_FAMILY, VERSION, address, capability, command, device, drops, top, transport};
 use super::policy::{Checked, Rule, Table, check, invalid, missing};
 use super::request::{Command, cipher_from, cipher_number};
-use crate::{Capabilities, Device, Driver, Mode, Protocol, Result, SocketSource, TransportId};
+use crate::{Capabilities, Device, Driver, Drops, Mode, Protocol, Result, SocketSource, TransportId};
 
 /// Where a transport's socket comes from; [`SocketSource`] with an index for the descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +59,17 @@ const CAPABILITIES: Table = &[
 ];
 const DEVICE: Table =
     &[(device::NAME, Rule::AtMost(64)), (device::IFINDEX, Rule::U32(u32::MAX)), (device::MODE, Rule::U32(1))];
+const DROPS: Table = &[
+    (drops::REASON, Rule::AtMost(64)),
+    (drops::DESCRIPTION, Rule::AtMost(1024)),
+    (drops::PACKETS, Rule::U64),
+];
 const ANSWER: Table = &[
     (top::IFINDEX, Rule::U32(u32::MAX)),
     (top::TRANSPORT, Rule::Nest(TRANSPORT)),
     (top::CAPABILITIES, Rule::Nest(CAPABILITIES)),
     (top::DEVICE, Rule::Nest(DEVICE)),
+    (top::DROPS, Rule::Nest(DROPS)),
 ];
 
 // ---- transports ----
@@ -183,6 +189,34 @@ pub(super) fn encode_capabilities(capabilities: &Capabilities, device: &Device) 
                 .u32(device::IFINDEX, device.ifindex)
                 .u32(device::MODE, u32::from(device.mode == Mode::MultiPeer));
         });
+    })
+}
+
+/// One part of the answer to [`Command::DropsGet`].
+pub(super) fn encode_drops(dropped: &Drops) -> Vec<u8> {
+    let message =
+        MessageBuilder::new(ENGINE_FAMILY, NLM_F_MULTI).header(&[command::DROPS_GET, VERSION, 0, 0]);
+    let written = message.with(|a| {
+        a.nest(top::DROPS, |a| {
+            a.string(drops::REASON, &dropped.reason)
+                .string(drops::DESCRIPTION, &dropped.description)
+                .bytes(drops::PACKETS, &dropped.packets.to_ne_bytes());
+        });
+    });
+    written.finish()
+}
+
+/// Reads one part of the answer to [`Command::DropsGet`].
+///
+/// # Errors
+/// Where it is none.
+pub fn decode_drops(payload: &[u8]) -> Result<Drops> {
+    let nest = read_answer(payload)?.nest(top::DROPS)?.ok_or_else(|| missing("DROPS"))?;
+    let find = |kind, name: &str| nest.find(kind).ok_or_else(|| missing(name));
+    Ok(Drops {
+        reason: find(drops::REASON, "DROPS.REASON")?.string()?.to_owned().into(),
+        description: find(drops::DESCRIPTION, "DROPS.DESCRIPTION")?.string()?.to_owned().into(),
+        packets: find(drops::PACKETS, "DROPS.PACKETS")?.uint()?,
     })
 }
 

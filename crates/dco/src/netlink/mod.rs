@@ -33,7 +33,7 @@ mod serve;
 
 pub use ack::{encode_ack, encode_done, error_from, error_kind};
 pub use attribute::{ENGINE_FAMILY, FAMILY_NAME, GROUP_NAME, MessageType, VERSION, command};
-pub use dialect::{Opened, Source, decode_capabilities, decode_device, decode_opened};
+pub use dialect::{Opened, Source, decode_capabilities, decode_device, decode_drops, decode_opened};
 pub use notification::{decode_event, encode_event};
 pub use peer::{decode_key, decode_peer, encode_key, encode_peer};
 pub use request::{Command, Dialect, NewPeer, Request, SocketRef};

@@ -94,6 +94,8 @@ pub enum Command {
     RouteDel(IpNet, PeerId),
     /// Engine's dialect: reads the capabilities and the device.
     CapabilitiesGet,
+    /// Engine's dialect: see [`DataPlane::drops`](crate::DataPlane::drops); a dump.
+    DropsGet,
     /// Engine's dialect: events are sent on this connection from now on.
     Subscribe,
 }
@@ -208,6 +210,7 @@ const fn table(number: u8, dump: bool, dialect: Dialect) -> Option<Table> {
         }
         command::ROUTE_ADD | command::ROUTE_DEL if engine => &[IFINDEX, (top::ROUTE, Rule::Nest(ROUTE))],
         command::CAPABILITIES_GET | command::SUBSCRIBE if engine => &[IFINDEX],
+        command::DROPS_GET if engine && dump => &[IFINDEX],
         _ => return None,
     })
 }
@@ -229,6 +232,7 @@ impl Command {
             Self::RouteAdd(..) => command::ROUTE_ADD,
             Self::RouteDel(..) => command::ROUTE_DEL,
             Self::CapabilitiesGet => command::CAPABILITIES_GET,
+            Self::DropsGet => command::DROPS_GET,
             Self::Subscribe => command::SUBSCRIBE,
         }
     }
@@ -239,7 +243,7 @@ impl Request {
     /// format) is written with the engine's attributes; whoever speaks to the kernel refuses it first.
     pub fn encode(&self, family: MessageType) -> Zeroizing<Vec<u8>> {
         let mut flags = NLM_F_REQUEST | NLM_F_ACK;
-        if matches!(self.command, Command::PeerDump) {
+        if matches!(self.command, Command::PeerDump | Command::DropsGet) {
             flags = NLM_F_REQUEST | NLM_F_DUMP;
         }
         let message = MessageBuilder::new(family, flags).header(&[self.command.number(), VERSION, 0, 0]);
@@ -261,7 +265,7 @@ impl Request {
         let dump = message.flags & NLM_F_DUMP == NLM_F_DUMP;
         let unknown = || Error::new(ErrorKind::Unsupported, format!("there is no command {number}"));
         let table = table(number, dump, dialect).ok_or_else(unknown)?;
-        if dump && number != command::PEER_GET {
+        if dump && !matches!(number, command::PEER_GET | command::DROPS_GET) {
             return Err(unknown());
         }
         let checked = check(attributes, table)?;
@@ -297,7 +301,7 @@ fn write(command: &Command, a: &mut AttributeWriter) {
                 a.u32(peer::ID, id.get());
             });
         }
-        Command::PeerDump | Command::CapabilitiesGet | Command::Subscribe => {}
+        Command::PeerDump | Command::CapabilitiesGet | Command::DropsGet | Command::Subscribe => {}
         Command::KeyNew { peer, slot, key } => {
             a.nest(top::KEYCONF, |a| write_key(*peer, *slot, key, a));
         }
@@ -443,6 +447,7 @@ fn read(number: u8, dump: bool, top: &Checked<'_>) -> Result<Command> {
     match number {
         command::PEER_GET if dump => return Ok(Command::PeerDump),
         command::CAPABILITIES_GET => return Ok(Command::CapabilitiesGet),
+        command::DROPS_GET => return Ok(Command::DropsGet),
         command::SUBSCRIBE => return Ok(Command::Subscribe),
         command::TRANSPORT_OPEN => return dialect::read_open(top),
         command::TRANSPORT_CLOSE => return dialect::read_close(top),

@@ -148,6 +148,9 @@ fn execute(
         Command::CapabilitiesGet => {
             return Ok(Answer::Reply(dialect::encode_capabilities(plane.capabilities(), plane.device())));
         }
+        Command::DropsGet => {
+            return Ok(Answer::Dump(plane.drops().iter().map(dialect::encode_drops).collect()));
+        }
         Command::Subscribe => host.subscribe()?,
     }
     Ok(Answer::Done)

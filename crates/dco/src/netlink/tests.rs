@@ -334,6 +334,7 @@ fn engine_dialect_round_trip_and_kernel_refusal() {
         Command::RouteAdd("10.0.0.0/8".parse().unwrap(), id(1)),
         Command::RouteDel("2001:db8::/32".parse().unwrap(), id(1)),
         Command::CapabilitiesGet,
+        Command::DropsGet,
         Command::Subscribe,
     ];
     for command in commands {
@@ -552,6 +553,11 @@ impl DataPlane for Table {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
+
+    fn drops(&self) -> Vec<Drops> {
+        let dropped = |reason, packets| Drops { reason, description: "It happens.".into(), packets };
+        vec![dropped("replayed".into(), 1 << 40), dropped("too-short".into(), 0)]
+    }
     fn device(&self) -> &Device {
         &self.device
     }
@@ -689,6 +695,9 @@ fn serves_a_data_plane() {
     assert_eq!(decode_capabilities(&replies[0]).unwrap(), plane.capabilities);
     assert_eq!(decode_device(&replies[0]).unwrap(), plane.device);
 
+    let (replies, _) = ask(&plane, host, Command::DropsGet, vec![]);
+    assert_eq!(replies.iter().map(|reply| decode_drops(reply).unwrap()).collect::<Vec<_>>(), plane.drops());
+
     assert_eq!(ask(&plane, host, Command::Subscribe, vec![]).1, Ok(()));
     assert!(host.subscribed);
 
@@ -731,6 +740,7 @@ proptest! {
         let _ = decode_key(&body);
         let _ = decode_opened(&body);
         let _ = decode_capabilities(&body);
+        let _ = decode_drops(&body);
         let _ = decode_device(&body);
         let _ = decode_event(&messages(&bytes).next().unwrap().unwrap());
     }

@@ -8,11 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ipnet::IpNet;
 use ovpn_dco::netlink::{
     self, Command, ENGINE_FAMILY, NewPeer, Request, SocketRef, decode_capabilities, decode_device,
-    decode_event, decode_key, decode_opened, decode_peer, error_from,
+    decode_drops, decode_event, decode_key, decode_opened, decode_peer, error_from,
 };
 use ovpn_dco::{
-    Capabilities, DataPlane, Device, Error, ErrorKind, Event, EventSource, KeyConfig, KeyInfo, KeySlot,
-    PeerConfig, PeerId, PeerInfo, PeerUpdate, Result, SocketSource, Transport,
+    Capabilities, DataPlane, Device, Drops, Error, ErrorKind, Event, EventSource, KeyConfig, KeyInfo,
+    KeySlot, PeerConfig, PeerId, PeerInfo, PeerUpdate, Result, SocketSource, Transport,
 };
 use ovpn_sys::netlink::message::{MessageBuilder, NLM_F_ACK, NLM_F_REQUEST, messages, set_sequence};
 use ovpn_sys::seqpacket::Seqpacket;
@@ -110,6 +110,12 @@ impl DataPlane for RemoteEngine {
 
     fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// None where the engine ended meanwhile.
+    fn drops(&self) -> Vec<Drops> {
+        let parts = self.lock().call(Command::DropsGet, &[]).unwrap_or_default();
+        parts.iter().filter_map(|part| decode_drops(part).ok()).collect()
     }
 
     fn transport_open(&self, source: SocketSource) -> Result<Transport> {

@@ -1,14 +1,18 @@
 //! The suite that every driver must pass, on an engine behind its control socket. Needs root: each case has a network
 //! namespace of its own.
 
+use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use ovpn_dco::conformance::{self, Factory};
-use ovpn_dco::{DataPlane, Mode, Result};
+use ovpn_dco::{DataPlane, Mode, Result, SocketSource};
 use ovpn_engine::{Engine, EngineConfig};
+use ovpn_sys::netlink::route::{LinkChange, Rtnetlink};
+use ovpn_sys::netns;
 use ovpn_sys::seqpacket::Listener;
 use ovpn_sys::wake::Wake;
 
@@ -62,4 +66,32 @@ impl Served {
 #[test]
 fn an_engine_behind_its_socket_conforms() {
     conformance::run_apart(Served::new).assert();
+}
+
+#[test]
+fn what_an_engine_drops_is_told_through_its_socket() {
+    let unknown = netns::in_new(|| {
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
+        Rtnetlink::open().unwrap().link_change(1, &up).unwrap();
+        let served = Served::new();
+        let plane = served.open(Mode::MultiPeer).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = socket.local_addr().unwrap();
+        let _transport = plane.transport_open(SocketSource::Socket(socket.into())).unwrap();
+        UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .send_to(&[0x48, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8], to)
+            .unwrap();
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let drops = plane.drops();
+            let dropped = drops.iter().find(|drops| drops.packets > 0).cloned();
+            if dropped.is_some() || Instant::now() > end {
+                return (drops.len(), dropped);
+            }
+        }
+    });
+    let (reasons, dropped) = unknown.unwrap();
+    assert_eq!(reasons, ovpn_engine::drop_reason::DropReason::ALL.len());
+    assert_eq!(dropped.map(|drops| (drops.reason, drops.packets)), Some(("unknown-peer".into(), 1)));
 }

@@ -179,8 +179,8 @@ impl Board {
 
 fn dropped(drops: &ovpn_dco::Drops) -> Dropped {
     Dropped {
-        reason: drops.reason.to_owned(),
-        description: drops.description.to_owned(),
+        reason: drops.reason.clone().into_owned(),
+        description: drops.description.clone().into_owned(),
         packets: drops.packets,
     }
 }
