@@ -12,6 +12,7 @@ use ovpn_config::model::Material;
 use ovpn_control::{ExternalSigner, Identity, Padding, certificates_from_pem};
 use zeroize::Zeroizing;
 
+use crate::external_key;
 use crate::management::Handle;
 use crate::materials::{bad, read};
 use crate::outcome::{Fatal, Outcome};
@@ -90,28 +91,44 @@ pub(crate) async fn unlocked<T>(
     make: impl Fn(&Keyring) -> Result<T, Trouble>,
 ) -> Result<Result<T, Outcome>, Fatal> {
     const KIND: &str = "Private Key";
+    let keyring = match (&config.management.external_cert, management) {
+        (Some(hint), Some(management)) if config.tls.cert.is_none() => {
+            let certificate = tokio::select! {
+                certificate = external_key::certificate(management, hint) => certificate,
+                outcome = ending(signals) => return Ok(Err(outcome)),
+            };
+            Keyring { certificate: Some(certificate), ..Keyring::default() }
+        }
+        _ => Keyring::default(),
+    };
+    let keyring = Keyring { signer: external_key::signer(config, management), ..keyring };
     let asked = management.filter(|management| management.asks_passwords());
     let Some(management) = asked.filter(|_| locked(config).unwrap_or(false)) else {
-        return Ok(Ok(make(&Keyring::default())?));
+        return Ok(Ok(make(&keyring)?));
     };
     loop {
         let password = tokio::select! {
             password = management.ask_password(KIND) => password,
-            signal = signals.next() => match Outcome::of(&signal) {
-                Some(outcome) => {
-                    tracing::info!("{signal}");
-                    return Ok(Err(outcome));
-                }
-                None => continue,
-            },
+            outcome = ending(signals) => return Ok(Err(outcome)),
         };
-        let keyring = Keyring { password: Some(Zeroizing::new(password)), ..Keyring::default() };
+        let keyring = Keyring { password: Some(Zeroizing::new(password)), ..keyring.clone() };
         match make(&keyring) {
             Err(Trouble::Password(fatal)) => {
                 tracing::warn!("{fatal}");
                 management.notice(format!(">PASSWORD:Verification Failed: '{KIND}'"));
             }
             other => return Ok(Ok(other?)),
+        }
+    }
+}
+
+/// Waits for a signal that ends or reloads.
+async fn ending(signals: &mut Signals) -> Outcome {
+    loop {
+        let signal = signals.next().await;
+        if let Some(outcome) = Outcome::of(&signal) {
+            tracing::info!("{signal}");
+            return outcome;
         }
     }
 }

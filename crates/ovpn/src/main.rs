@@ -5,7 +5,7 @@
 //! | `arguments` | the words of subcommands |
 //! | `command_line`, `version`, `process` | what is asked for, and a run of it |
 //! | `logging`, `signal`, `sd_notify`, `outcome` | the process: its log, signals, service manager, exit codes |
-//! | `materials`, `identity`, `private_key`, `pkcs12`, `prompt` | keys, certificates and passwords |
+//! | `materials`, `identity`, `private_key`, `external_key`, `pkcs12`, `prompt` | keys, certificates and passwords |
 //! | `peer_info`, `setup` | what a run starts from: the configuration, what is told of this host, the data plane |
 //! | `sockets`, `proxy`, `port` | outside sockets, ways through proxies, and the data plane's control port |
 //! | `plane`, `tunnel`, `routes`, `dns` | the device over its life; its addresses, routes and name servers |
@@ -37,6 +37,7 @@ mod counters;
 mod dns;
 mod engine_process;
 mod environment;
+mod external_key;
 mod genkey;
 mod help;
 mod identity;

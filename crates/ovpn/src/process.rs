@@ -88,17 +88,6 @@ enum Step {
     Again,
 }
 
-/// Options that are known and would be passed over in silence: whoever wrote them relies on them.
-fn not_followed(config: &Config) -> Option<&'static str> {
-    let management = &config.management;
-    if management.external_key.is_some() || management.external_cert.is_some() {
-        return Some(
-            "`management-external-key` and `management-external-cert` are not supported: use `cert` and `key`, or `pkcs12`",
-        );
-    }
-    None
-}
-
 enum Prepared {
     /// The process that was started: it ends with this status.
     Parent(u8),
@@ -141,9 +130,6 @@ fn load(wanted: Wanted, words: &[String], first: bool) -> Result<Config, Fatal> 
             tracing::error!("{obstacle}");
         }
         return Err(Fatal(last.clone()));
-    }
-    if let Some(sentence) = not_followed(&loaded.config) {
-        return Err(Fatal(sentence.to_owned()));
     }
     if !wanted.fits(loaded.config.role) {
         return Err(Fatal(format!(

@@ -178,7 +178,7 @@ mod tests {
         })
         .unwrap();
         drop(ns);
-        assert!(!std::path::Path::new("/run/netns").join(name).exists());
+        assert!(!Path::new("/run/netns").join(name).exists());
         assert!(!sleeper.wait(Duration::from_secs(10)).unwrap().success());
     }
 }

@@ -1,7 +1,7 @@
 //! The management interface.
 
 use super::Builder;
-use super::arguments::{Bad, Opt};
+use super::arguments::{Bad, Opt, short};
 use crate::diagnostic::Class;
 use crate::model::ManagementAddress;
 
@@ -41,7 +41,23 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
         "management-client-user" => m.client_user = Some(o.text(0)?),
         "management-client-group" => m.client_group = Some(o.text(0)?),
         "management-log-cache" => m.log_cache = o.number(0, 1..=1_000_000)?,
-        "management-external-key" => m.external_key = Some(o.args().iter().map(|a| a.text.clone()).collect()),
+        "management-external-key" => {
+            let words: Vec<String> = o.args().iter().map(|a| a.text.clone()).collect();
+            for (at, word) in words.iter().enumerate() {
+                if !matches!(word.as_str(), "nopadding" | "pkcs1" | "pss" | "digest") {
+                    let text = format!("`management-external-key` does not know {}", short(word));
+                    return Err(o.bad(at, text, "the words are pkcs1, pss, nopadding and digest"));
+                }
+            }
+            if !words.is_empty() && !words.iter().any(|word| word == "pkcs1" || word == "pss") {
+                o.say(
+                    Class::Unsupported,
+                    "a program that signs without padding or a digest of its own cannot be asked",
+                    "write `management-external-key pkcs1`, or `pss`, and let the program pad",
+                );
+            }
+            m.external_key = Some(words);
+        }
         "management-external-cert" => m.external_cert = Some(o.text(0)?),
         _ => return Ok(false),
     }

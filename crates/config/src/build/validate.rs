@@ -244,6 +244,7 @@ fn exclusive(c: &Config, out: &mut Vec<Diagnostic>) {
             "management-query-passwords",
             "management-client-auth",
             "management-external-key",
+            "management-external-cert",
         ];
         if let Some(name) = needs.iter().find(|n| c.is_given(n)) {
             let text = format!("`{name}` needs `management`");

@@ -1,6 +1,6 @@
 //! Commands of the management interface, parsed from the words of one line.
 
-use super::DaemonMode;
+use super::{Block, DaemonMode};
 
 /// What a program may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,12 @@ pub(crate) enum Command {
         name: String,
         value: String,
     },
+    /// The answer to a question that takes several lines: `pk-sig`, `rsa-sig`, `certificate`, and its lines.
+    Block {
+        name: &'static str,
+        block: Block,
+        lines: Vec<String>,
+    },
     Test(u32),
 }
 
@@ -125,6 +131,12 @@ const TABLE: &[(&str, Who, usize, &str)] = &[
         0,
         "auth-retry [t]         : what to do after a failed login (none, nointeract, interact)",
     ),
+    (
+        "certificate",
+        Who::All,
+        0,
+        "certificate            : the certificate asked for; PEM lines follow, then END",
+    ),
     ("bytecount", Who::All, 1, "bytecount n            : print bytes in and out every n seconds (0: never)"),
     (
         "client-auth",
@@ -166,6 +178,12 @@ const TABLE: &[(&str, Who, usize, &str)] = &[
     ("needok", Who::All, 2, "needok NAME ok|cancel  : answer to a NEED-OK question"),
     ("needstr", Who::All, 2, "needstr NAME STRING    : answer to a NEED-STR question"),
     ("password", Who::All, 2, "password TYPE P        : enter a password"),
+    (
+        "pk-sig",
+        Who::All,
+        0,
+        "pk-sig                 : the signature asked for; base64 lines follow, then END",
+    ),
     ("pid", Who::All, 0, "pid                    : the daemon's process id"),
     (
         "push-update-broad",
@@ -178,6 +196,7 @@ const TABLE: &[(&str, Who, usize, &str)] = &[
     ("remote", Who::Client, 1, "remote ACCEPT|SKIP|MOD HOST PORT : answer to a REMOTE question"),
     ("remote-entry-count", Who::Client, 0, "remote-entry-count     : number of remote entries"),
     ("remote-entry-get", Who::Client, 1, "remote-entry-get i [j]|all : show remote entries"),
+    ("rsa-sig", Who::All, 0, "rsa-sig                : the same, of old"),
     ("signal", Who::All, 1, "signal S               : SIGHUP, SIGTERM, SIGUSR1 or SIGUSR2"),
     ("state", Who::All, 0, "state [on|off] [N|all] : like log, for states of the tunnel"),
     ("status", Who::All, 0, "status [n]             : status in format n (1, 2 or 3)"),
@@ -285,6 +304,8 @@ impl Command {
             },
             "needok" => Self::NeedOk { name: text(0), confirmed: arg(1) == Some("ok") },
             "needstr" => Self::NeedStr { name: text(0), value: text(1) },
+            "pk-sig" | "rsa-sig" => Self::Block { name, block: Block::Signature, lines: Vec::new() },
+            "certificate" => Self::Block { name, block: Block::Certificate, lines: Vec::new() },
             "test" => Self::Test(number::<u32>(name, &text(0))?.min(1000)),
             _ => return Err(unknown()),
         })

@@ -4,7 +4,7 @@ use ovpn_config::lexer;
 
 use super::command::{Command, Hold, Subscribe, help};
 use super::history::{History, LogFlag, Tunnel};
-use super::{DaemonMode, VERSION};
+use super::{DaemonMode, Question, VERSION};
 
 /// Longest line a program may send, bytes.
 pub(crate) const MAX_LINE: usize = 1024;
@@ -116,14 +116,16 @@ pub(crate) struct Conversation {
     pub(crate) bytecount: u32,
     /// How much of a client's environment to leave out.
     pub(crate) env_filter: u32,
-    /// A `client-auth` whose option lines are still coming.
-    collecting: Option<(u64, u64, Vec<String>)>,
+    /// A command whose lines are still coming.
+    collecting: Option<Command>,
+    /// The version of the interface that the program speaks; as stock, an old one until it says so.
+    version: u32,
 }
 
 impl Conversation {
     /// A program has connected.
     pub(crate) fn open(shared: &Shared) -> (Self, Vec<Output>) {
-        let mut this = Self { authenticated: shared.password.is_none(), ..Self::default() };
+        let mut this = Self { authenticated: shared.password.is_none(), version: 1, ..Self::default() };
         let greeting =
             if this.authenticated { this.greet(shared) } else { vec![Output::Prompt("ENTER PASSWORD:")] };
         (this, greeting)
@@ -141,14 +143,16 @@ impl Conversation {
         if !self.authenticated {
             return self.check_password(shared, line);
         }
-        if let Some((cid, kid, mut options)) = self.collecting.take() {
+        if let Some(mut command) = self.collecting.take() {
             if line.trim() == "END" {
-                return vec![Output::Ask(Command::ClientAuth { cid, kid, options })];
+                return vec![Output::Ask(command)];
             }
-            if options.len() < 256 {
-                options.push(line.to_owned());
+            if let Command::ClientAuth { options: lines, .. } | Command::Block { lines, .. } = &mut command
+                && lines.len() < 256
+            {
+                lines.push(line.to_owned());
             }
-            self.collecting = Some((cid, kid, options));
+            self.collecting = Some(command);
             return Vec::new();
         }
         let words = match lexer::tokens(line) {
@@ -186,8 +190,10 @@ impl Conversation {
                 format!("OpenVPN Version: {}", shared.title),
                 format!("Management Version: {VERSION}"),
             ]),
-            Command::Version(Some(n)) if n < 4 => Vec::new(),
-            Command::Version(Some(n)) => success(&format!("Management client version set to {n}")),
+            Command::Version(Some(n)) => {
+                self.version = n;
+                if n < 4 { Vec::new() } else { success(&format!("Management client version set to {n}")) }
+            }
             Command::Exit => vec![Output::Close],
             Command::Pid => success(&format!("pid={}", shared.pid)),
             Command::State(what) => subscribe("state", what, &mut self.state_realtime, &shared.states),
@@ -210,8 +216,8 @@ impl Conversation {
                 self.env_filter = level;
                 success(&format!("env_filter_level={level}"))
             }
-            Command::ClientAuth { cid, kid, options } => {
-                self.collecting = Some((cid, kid, options));
+            command @ (Command::ClientAuth { .. } | Command::Block { .. }) => {
+                self.collecting = Some(command);
                 Vec::new()
             }
             Command::Test(n) => block((0..n).map(|i| format!("[{i}] this is a test line"))),
@@ -266,6 +272,11 @@ impl Conversation {
             lines.push(">CLIENT:ENV,END".to_owned());
         }
         lines.into_iter().map(Output::Line).collect()
+    }
+
+    /// A question that is answered with several lines.
+    pub(crate) fn question(&self, question: &Question) -> Option<Output> {
+        self.authenticated.then(|| Output::Line(question.line(self.version)))
     }
 
     /// A notice that every authenticated program sees (`>HOLD:…`, `>PASSWORD:…`).

@@ -8,12 +8,14 @@
 //! A [`Conversation`] is pure: lines and notices in, lines and requests out. What outlives a connection (state, log
 //! and echo history, the hold flag) is in [`Shared`]. Sockets live in the modes' run loops.
 
+mod block;
 mod command;
 mod conversation;
 mod history;
 mod listen;
 mod service;
 
+pub(crate) use block::{Block, Question};
 pub(crate) use command::{Command, Hold, RemoteChoice};
 pub(crate) use conversation::{Answer, ClientEvent, Conversation, Output, Shared};
 pub(crate) use history::{LogFlag, Tunnel, TunnelState};

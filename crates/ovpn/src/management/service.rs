@@ -13,8 +13,11 @@ use ovpn_control::Credentials;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Notify, broadcast, mpsc};
 
+use super::block::Waiting;
 use super::conversation::MAX_LINE;
-use super::{Answer, ClientEvent, Command, Conversation, Hold, LogFlag, Output, Shared, Tunnel, TunnelState};
+use super::{
+    Answer, ClientEvent, Command, Conversation, Hold, LogFlag, Output, Question, Shared, Tunnel, TunnelState,
+};
 use crate::environment::Environment;
 use crate::logging;
 use crate::signal::{Kind, Signal};
@@ -41,6 +44,7 @@ pub(super) struct Inner {
     totals: Mutex<Option<Totals>>,
     client_counts: Mutex<Option<ClientCounts>>,
     commands: Mutex<Option<Commands>>,
+    pub(super) waiting: Waiting,
     habits: Habits,
 }
 
@@ -73,6 +77,7 @@ enum News {
     Log(String),
     Echo(String),
     Notice(String),
+    Question(Question),
     Client(Arc<ClientEvent>),
 }
 
@@ -99,6 +104,7 @@ impl Handle {
                 totals: Mutex::new(None),
                 client_counts: Mutex::new(None),
                 commands: Mutex::new(None),
+                waiting: Waiting::default(),
                 habits,
             }),
         };
@@ -152,6 +158,13 @@ impl Handle {
     /// A line that starts with `>` for whoever is connected.
     pub(crate) fn notice(&self, line: String) {
         let _ = self.inner.news.send(News::Notice(line));
+    }
+
+    /// A question that is answered with several lines, for whoever is connected.
+    pub(super) fn put_question(&self, question: Question) {
+        // Whoever connects later has not told its version yet.
+        lock(&self.inner.shared).pending = Some(question.line(1));
+        let _ = self.inner.news.send(News::Question(question));
     }
 
     /// A pushed or configured `echo`.
@@ -345,6 +358,7 @@ impl Handle {
                         Ok(News::Log(line)) => conversation.log(&line).into_iter().collect(),
                         Ok(News::Echo(line)) => conversation.echo(&line).into_iter().collect(),
                         Ok(News::Notice(line)) => conversation.notice(&line).into_iter().collect(),
+                        Ok(News::Question(question)) => conversation.question(&question).into_iter().collect(),
                         Ok(News::Client(event)) => conversation.client(&event),
                         // A program that reads too slowly misses lines.
                         Err(broadcast::error::RecvError::Lagged(_)) => Vec::new(),
@@ -465,6 +479,7 @@ impl Handle {
                 success("mute level changed")
             }
             Command::Mute(None) => Answer::Success(format!("mute={}", logging::mute())),
+            Command::Block { name, block, lines } => self.inner.waiting.entered(name, block, lines),
             Command::LoadStats => {
                 let (clients, received, sent) =
                     lock(&self.inner.totals).as_ref().map(|totals| totals()).unwrap_or_default();

@@ -133,7 +133,7 @@ fn options_that_would_be_passed_over_are_refused_by_name() {
         ("fragment 1300\n", "`fragment`"),
         ("<connection>\nremote 10.10.1.2 1194 udp4\nfragment 1300\n</connection>\n", "`fragment`"),
         ("management mgmt unix\nmanagement-query-proxy\n", "`management-query-proxy`"),
-        ("management mgmt unix\nmanagement-external-key\n", "`management-external-key`"),
+        ("management mgmt unix\nmanagement-external-key nopadding\n", "management-external-key pkcs1"),
         ("block-leaks\nuser nobody\n", "`block-leaks`"),
     ] {
         let mut client = client(&pair.left, &dir, &format!("remote 10.10.1.2 1194 udp4\n{options}"));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod ends;
+mod external_key;
 mod keys;
 mod leaks;
 mod proxy;
