@@ -9,18 +9,16 @@ use crate::{stock, tools};
 pub(crate) fn compat() -> Result<()> {
     tools::ensure(tools::DEMO)?;
     tools::ensure(tools::TEST)?;
-    run(cargo()
-        .args([
-            "test",
-            "--package",
-            "ovpn",
-            "--all-features",
-            "--test",
-            "interop_matrix",
-            "--",
-            "--ignored",
-            "--nocapture",
-        ])
-        .env("OVPN_STOCK_DIR", stock::fetch()?)
-        .env("OVPN_COMPAT_UPDATE", "1"))
+    run_matrix(true)
+}
+
+/// Runs every cell, and writes the table or compares it with what is stated.
+pub(crate) fn run_matrix(update: bool) -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--package", "ovpn", "--all-features", "--test", "interop_matrix", "--"]);
+    command.args(["--ignored", "--nocapture"]).env("OVPN_STOCK_DIR", stock::fetch()?);
+    if update {
+        command.env("OVPN_COMPAT_UPDATE", "1");
+    }
+    run(&mut command)
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, has, is_root, root, run};
-use crate::{install, stock, tools};
+use crate::{compat, install, stock, tools};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -17,6 +17,7 @@ const STEPS: &[Step] = &[
     ("crates", crates),
     ("instructions", instructions),
     ("program", program),
+    ("matrix", matrix),
     ("install", install::check),
     ("kernel", kernel),
 ];
@@ -88,6 +89,11 @@ fn program() -> Result<()> {
     run(cargo()
         .args(["test", "--package", "ovpn", "--all-features", "--", "--test-threads=1"])
         .env("OVPN_STOCK_DIR", stock::fetch()?))
+}
+
+/// Every pairing with stock; `docs/compat.md` must say what comes out.
+fn matrix() -> Result<()> {
+    compat::run_matrix(false)
 }
 
 /// The driver for the kernel's `ovpn`, in a guest whose kernel has it.

@@ -323,7 +323,14 @@ mod tests {
     fn servers_meet_clients_of_every_age() {
         use Cipher::{Aes128Gcm, Aes256Gcm, ChaCha20Poly1305};
         // options string, peer info → cipher, pushed
-        let rows: [(&str, &str, Cipher, &str); 6] = [
+        let rows: [(&str, &str, Cipher, &str); 7] = [
+            // After 2.7: a peer id for each direction, where the server answers with one; otherwise as before
+            (
+                OCC,
+                "ID=5c7a01\nIV_CIPHERS=AES-256-GCM\nIV_PROTO=8094\n",
+                Aes256Gcm,
+                "peer-id 3,cipher AES-256-GCM,protocol-flags cc-exit tls-ekm dyn-tls-crypt",
+            ),
             // 2.4
             (OCC, "IV_VER=2.4.12\nIV_PROTO=2\nIV_NCP=2\n", Aes256Gcm, "peer-id 3,cipher AES-256-GCM"),
             // 2.5
@@ -473,6 +480,10 @@ mod tests {
         old.features.data_v1 = true;
         let negotiated = p2p(&old, TlsRole::Client, &silent, [0; 3]).unwrap();
         assert_eq!((negotiated.format, negotiated.peer_id), (DataFormat::V1, None));
+        // One that would take a peer id for each direction hears of none from us.
+        let newer = peer(OCC, "ID=5c7a01\nIV_CIPHERS=AES-256-GCM\nIV_PROTO=7850\n");
+        let negotiated = p2p(&client, TlsRole::Client, &newer, [0x90, 0xbb, 0x81]).unwrap();
+        assert_eq!(negotiated.peer_id, Some(9_485_185));
         let without_exporter = peer(OCC, "IV_CIPHERS=AES-256-GCM\nIV_PROTO=34\n");
         assert_eq!(
             p2p(&client, TlsRole::Client, &without_exporter, [0; 3]).unwrap().peer_id,

@@ -328,6 +328,25 @@ fn tokens_stand_in_for_passwords() {
     assert!(world.run_until(Duration::from_secs(3), |world| count(&world.server_events, login) == 1));
 }
 
+/// Whatever a server replies once more to an established client: only the token counts.
+#[test]
+fn a_second_configuration_changes_nothing() {
+    let mut world = up(fair(1));
+    let before = world.client.negotiated();
+    world.client_events.clear();
+    let now = world.now;
+    let server = world.server.as_mut().unwrap();
+    server.send_message(now, "PUSH_REPLY,ifconfig 10.9.0.2 255.255.255.0,push-continuation 2");
+    server.send_message(now, "PUSH_REPLY,peer-id 9,cipher AES-128-GCM,auth-token T,push-continuation 1");
+    server.send_message(now, "PUSH_REPLY");
+    world.drain();
+    let token = |event: &Event| matches!(event, Event::AuthToken(token) if token.password == "T");
+    assert!(world.run_until(Duration::from_secs(3), |world| count(&world.client_events, token) == 1));
+    world.run_until(Duration::from_secs(3), |_| false);
+    assert_eq!(world.client_events.len(), 1, "{:?}", world.client_events);
+    assert_eq!(world.client.negotiated(), before);
+}
+
 #[test]
 fn push_updates_and_filters() {
     let mut client = pki::client(Wrapping::None);

@@ -52,7 +52,7 @@ fn other(side: To) -> To {
 /// may be lost then: a side that has gone on repeats them, and takes a peer's going on for an ack of everything.
 #[test]
 fn one_after_the_other() {
-    for seed in 0..40 {
+    for seed in 0..20 {
         for leader in [To::Client, To::Server] {
             // Either side may be the one that listens to one key only.
             for strict in [To::Client, To::Server] {
@@ -79,7 +79,7 @@ fn one_after_the_other() {
 /// What is said around a renegotiation is heard, once or more, whoever starts it and when.
 #[test]
 fn words_cross_a_renegotiation() {
-    for seed in 0..30 {
+    for seed in 0..15 {
         for leader in [To::Client, To::Server] {
             for strict in [None, Some(To::Client), Some(To::Server)] {
                 let mut world = world(seed, 10, strict);

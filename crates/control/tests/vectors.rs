@@ -68,6 +68,11 @@ fn now(unix: u64) -> Now {
     Now { instant: Instant::now(), unix }
 }
 
+/// The client's first packet after the server's answer.
+fn third(reply: &[u8]) -> Vec<u8> {
+    [&[0x20, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0, 0, 0, 0], &reply[1..9], &[0, 0, 0, 1]].concat()
+}
+
 #[test]
 fn cookies_by_time_slot() {
     let params = Arc::new(pki::server(Wrapping::None));
@@ -78,9 +83,7 @@ fn cookies_by_time_slot() {
         let Ok(Answer::Reply(reply)) = endpoint.handle_packet(issued, from(), &reset) else {
             panic!("no reply")
         };
-        let mut third = vec![0x20, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0, 0, 0, 0];
-        third.extend_from_slice(&reply[1..9]);
-        third.extend_from_slice(&[0, 0, 0, 1]);
+        let mut third = third(&reply);
         let later = now(case["now"].as_u64().unwrap());
         let accepted = endpoint.handle_packet(later, from(), &third);
         assert_eq!(accepted.is_ok(), case["ok"].as_bool().unwrap(), "{case}");
@@ -104,7 +107,14 @@ fn resets_are_answered_at_a_limited_rate() {
     }
     assert_eq!(endpoint.handle_packet(start, from(), &reset).unwrap_err(), DropReason::RateLimited);
     let later = Now { instant: start.instant + Duration::from_secs(10), unix: 1010 };
+    let Ok(Answer::Reply(reply)) = endpoint.handle_packet(later, from(), &reset) else { panic!("no reply") };
     assert!(endpoint.handle_packet(later, from(), &reset).is_ok());
+    assert!(endpoint.handle_packet(later, from(), &reset).is_ok());
+    assert_eq!(endpoint.handle_packet(later, from(), &reset).unwrap_err(), DropReason::RateLimited);
+    // A client that goes on gives its place back.
+    assert!(endpoint.handle_packet(later, from(), &third(&reply)).is_ok());
+    assert!(endpoint.handle_packet(later, from(), &reset).is_ok());
+    assert_eq!(endpoint.handle_packet(later, from(), &reset).unwrap_err(), DropReason::RateLimited);
 }
 
 /// The UDP payloads of a recorded handshake.
