@@ -1,5 +1,6 @@
 //! A program at the management interface goes through a client's whole life with stock clients.
 
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
@@ -133,6 +134,21 @@ fn a_program_asks_back_and_refuses() {
     program.group("DISCONNECT,1");
 }
 
+/// The segments that the server's side may send to a client that would take 1460 bytes by itself: what the client's
+/// data plane leaves of that.
+fn segment_size(pair: &Pair) -> u32 {
+    pair.right.ip("route replace 10.77.0.1 dev tun0 advmss 1460").unwrap();
+    let listener = pair.left.enter(|| TcpListener::bind("10.77.0.1:0")).unwrap().unwrap();
+    let to = listener.local_addr().unwrap();
+    let _stream = pair.right.enter(|| TcpStream::connect(to)).unwrap().unwrap();
+    let (_accepted, _) = listener.accept().unwrap();
+    let line = pair.left.run("ss", &["-Htin", "state", "established", "sport", "=", &to.port().to_string()]);
+    let line = line.unwrap();
+    let word = line.split_whitespace().find_map(|word| word.strip_prefix("mss:"));
+    // What the time stamps of each segment take is not in it.
+    word.unwrap_or_else(|| panic!("{line}")).parse::<u32>().unwrap() + 12
+}
+
 #[test]
 fn options_of_connected_clients_are_changed() {
     let dir = folder("mgmt-update");
@@ -171,6 +187,18 @@ fn options_of_connected_clients_are_changed() {
             assert_eq!(answer, "SUCCESS: 1 client(s) updated");
             routes("10.55.0.0/16", false);
             reaches(&pair.right, "10.77.0.1");
+        }
+        if who == "ours" {
+            for (mtu, segment) in [(1400, 1360), (1500, 1396)] {
+                let answer = program.ask(&format!("push-update-cid {cid} \"tun-mtu {mtu}\""));
+                assert_eq!(answer, "SUCCESS: 1 client(s) updated");
+                wait_for("the new MTU", LIMIT, || {
+                    pair.right.ip("link show tun0").ok()?.contains(&format!("mtu {mtu} ")).then_some(())
+                })
+                .unwrap();
+                reaches(&pair.right, "10.77.0.1");
+                assert_eq!(segment_size(&pair), segment, "tun-mtu {mtu}");
+            }
         }
         client.signal(15).unwrap();
         client.wait(LIMIT).unwrap();

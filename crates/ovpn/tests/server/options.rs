@@ -1,6 +1,7 @@
 //! Options of the server and of single clients act: stock clients judge.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use ovpn_testkit::{Pair, Running, Star, serial, wait_for};
@@ -201,4 +202,55 @@ exit 0"#,
     assert_eq!(lines, ["Initial alice", "Initial alice", token, token]);
     ping(&pair.right, "10.77.0.1");
     assert_eq!(count(&client.stdout(), UP), 1);
+}
+
+/// The server renews a token by its clock, between renegotiations: each is good for twice that time only, so a client
+/// that comes back later is let in with the last one or not at all.
+#[test]
+fn tokens_are_renewed_by_the_clock() {
+    let dir = folder("opt-clock");
+    let pair = Pair::new("opt-clock").unwrap();
+    script(&dir, "verify", r#"echo "$session_state $username" >>verify.log"#);
+    let _server = start_server(
+        &pair.left,
+        &dir,
+        "proto udp\nscript-security 3\nauth-user-pass-verify ./verify via-env\n\
+         auth-gen-token 3600 2 external-auth\nverify-client-cert optional\n",
+    );
+    dir.write("up.txt", "alice\nwonder\n").unwrap();
+    let config = client_config("10.10.1.1", "client1", "auth-user-pass up.txt\nconnect-retry 1 1\n");
+    let mut client = start_client(&stock("2.7.8"), &pair.right, &dir, "client.conf", &config);
+    client.wait_for_text(UP, LIMIT).unwrap();
+    let before = client.stdout().len();
+    let tokens = || count(&client.stdout()[before..], "PUSH_REPLY,auth-token");
+    wait_for("three new tokens", LIMIT, || (tokens() >= 3).then_some(()))
+        .unwrap_or_else(|error| panic!("{error}\n{}", client.stdout()));
+    client.signal(10).unwrap();
+    wait_for("the client to be back", LIMIT, || (count(&client.stdout(), UP) == 2).then_some(())).unwrap();
+    assert_eq!(content(dir.path().join("verify.log")), "Initial alice\nAuthenticated alice\n");
+}
+
+/// `connect-freq-initial` bounds what a server answers to first packets; a client that goes on is no burden to it.
+#[test]
+fn first_packets_are_answered_at_a_limited_rate() {
+    let dir = folder("opt-initial");
+    let pair = Pair::new("opt-initial").unwrap();
+    let _server = start_server(&pair.left, &dir, "proto udp\nconnect-freq-initial 3 3600\n");
+    // A client that is served gives its place back.
+    let config = client_config("10.10.1.1", "client1", "");
+    let mut client = start_client(&stock("2.7.8"), &pair.right, &dir, "client.conf", &config);
+    client.wait_for_text(UP, LIMIT).unwrap();
+    let answers = pair.right.enter(|| {
+        (0..10u8)
+            .filter(|&number| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect("10.10.1.1:1194").unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                socket.send(&[0x38, number, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0]).unwrap();
+                socket.recv(&mut [0; 100]).is_ok()
+            })
+            .count()
+    });
+    assert_eq!(answers.unwrap(), 3);
+    ping(&pair.right, "10.77.0.1");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ovpn_config::model::{Config, Ifconfig, MssFix};
 use ovpn_control::{DataFormat, Negotiated, PushReply};
-use ovpn_dco::{PeerConfig, VpnAddrs};
+use ovpn_dco::{PeerConfig, PeerUpdate, VpnAddrs};
 use ovpn_join::data_plane::{self, framing, peer_id, peer_update};
 
 use super::super::push_update;
@@ -64,10 +64,7 @@ impl Connection<'_> {
             vpn: VpnAddrs::default(),
             framing: framing(compression),
         };
-        let mssfix = self.client.entry(self.entry).map_or(MssFix::Default, |entry| entry.options.mssfix);
-        let outside = data_plane::outside(self.ends.outside, self.ends.tcp, self.format);
-        let mut update = peer_update(&self.config.timers, mssfix, self.config.device.mtu, outside);
-        update.mss = update.mss.map(|mss| mss.saturating_sub(self.ends.overhead));
+        let update = self.peer_update();
         let plane = self.plane()?;
         if let Err(error) =
             plane.data_plane().peer_new(&peer).and_then(|()| plane.data_plane().peer_set(id, &update))
@@ -81,6 +78,15 @@ impl Connection<'_> {
         let management = self.client.management.clone();
         counters::offer(management.as_ref(), self.plane()?.data_plane(), id);
         Ok(None)
+    }
+
+    /// Keepalive and MSS, as configured and pushed.
+    fn peer_update(&self) -> PeerUpdate {
+        let mssfix = self.client.entry(self.entry).map_or(MssFix::Default, |entry| entry.options.mssfix);
+        let outside = data_plane::outside(self.ends.outside, self.ends.tcp, self.format);
+        let mut update = peer_update(&self.config.timers, mssfix, self.config.device.mtu, outside);
+        update.mss = update.mss.map(|mss| mss.saturating_sub(self.ends.overhead));
+        update
     }
 
     /// Tells the management interface a state with the tunnel's addresses.
@@ -136,6 +142,13 @@ impl Connection<'_> {
         let (outside, common_name) = (self.ends.outside, self.common_name.clone());
         self.plane()?.bring_up(&config, &options, &base, Some((outside, &common_name))).await?;
         self.plane()?.add_routes().await;
+        if let Some(peer) = self.peer {
+            // The MSS goes with the MTU.
+            let update = PeerUpdate { mss: self.peer_update().mss, ..PeerUpdate::default() };
+            if let Err(error) = self.plane()?.data_plane().peer_set(peer, &update) {
+                tracing::warn!("the data plane does not take the new MSS: {error}");
+            }
+        }
         tracing::info!("PUSH_UPDATE applied");
         Ok(None)
     }
