@@ -94,7 +94,7 @@ impl Boot {
     fn run(self, share: &Path, filter: &str) -> bool {
         let start = Instant::now();
         let mut command = Command::new(lab());
-        command.args(["run", "--timeout", "1500", "--share"]).arg(share).args(["--", "bash", "guest.sh"]);
+        command.args(["run", "--timeout", "2700", "--share"]).arg(share).args(["--", "bash", "guest.sh"]);
         command.args([self.driver, filter]);
         for (group, at_once) in self.groups {
             command.arg(format!("{group}={at_once}"));

@@ -15,6 +15,7 @@ fn on_the_engine() -> Scenarios<'static> {
         scripts: Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ovpn_cli")),
         program: Path::new(env!("CARGO_BIN_EXE_ovpn")),
         driver: "engine",
+        peers: 6,
         limit: Duration::from_secs(90),
     }
 }

@@ -18,6 +18,8 @@ pub struct Scenarios<'a> {
     pub program: &'a Path,
     /// `engine` or `kernel`.
     pub driver: &'a str,
+    /// How many clients there are where the script does not say: 6, of which the first three come over IPv4, or fewer.
+    pub peers: u8,
     /// Time limit of one script.
     pub limit: Duration,
 }
@@ -34,6 +36,7 @@ impl Scenarios<'_> {
         symlink(self.program, &tool)?;
         let mut command = Command::new("bash");
         command.arg(self.scripts.join(script)).env("OVPN_CLI", &tool).env("OVPN_DRIVER", self.driver);
+        command.env("NUM_PEERS", self.peers.to_string());
         // It ends by itself before that, and cleans up.
         command.env("OVPN_TEST_LIMIT", self.limit.as_secs().to_string()).env("TMPDIR", dir.path());
         let output = run(&mut command, self.limit + Duration::from_secs(20))?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ovpn_config::Config;
 use ovpn_config::model::{Family, Local};
 use ovpn_control::{Accepted, Answer, DropReason, Endpoint, Now};
-use ovpn_dco::{SocketSource, TransportId};
+use ovpn_dco::{Driver, SocketSource, TransportId};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client_task::{ClientTask, Newcomer};
@@ -130,6 +130,7 @@ pub(crate) async fn serve_udp(
     let port = Arc::new(port);
     let mut buffer = vec![0; MAX_PACKET];
     let mut complaints = Complaints::default();
+    let mut floats = UntoldFloats::of(&shared);
     loop {
         let received = match port.recv(&mut buffer).await {
             Ok(received) => received,
@@ -157,8 +158,44 @@ pub(crate) async fn serve_udp(
                 let place = Place { port: Arc::clone(&port), transport, remote: from, local };
                 admit(&shared, place, *accepted);
             }
+            Err(reason) if floats.take_up(&shared, from, reason, Instant::now()) => {
+                if let Some(client) = shared.registry().at(transport, from) {
+                    client.deliver(Packet { bytes: bytes.to_vec(), local });
+                }
+            }
             Err(reason) => complaints.about(from, reason, Instant::now()),
         }
+    }
+}
+
+/// `ovpn-dco-v2` follows a client to its new address and tells nobody: the client's next control packet comes from a
+/// stranger. The driver is then asked where its peers are, once a second at most: strangers may be many.
+#[derive(Debug)]
+struct UntoldFloats {
+    silent: bool,
+    asked: Option<Instant>,
+}
+
+impl UntoldFloats {
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    fn of(shared: &Shared) -> Self {
+        Self { silent: shared.data_plane.capabilities().driver == Driver::KernelV2, asked: None }
+    }
+
+    /// Whether the sender of a packet that belongs to no session is a client that has moved. Its address is noted, and
+    /// its task told.
+    fn take_up(&mut self, shared: &Shared, from: SocketAddr, reason: DropReason, now: Instant) -> bool {
+        let may_be = matches!(reason, DropReason::UnknownSession | DropReason::BadCookie);
+        if !self.silent || !may_be || self.asked.is_some_and(|asked| now - asked < Self::PAUSE) {
+            return false;
+        }
+        self.asked = Some(now);
+        let here = (from.ip().to_canonical(), from.port());
+        let peers = shared.data_plane.peer_dump().unwrap_or_default();
+        let is_here = |remote: SocketAddr| (remote.ip().to_canonical(), remote.port()) == here;
+        let Some(peer) = peers.iter().find(|peer| peer.remote.is_some_and(is_here)) else { return false };
+        shared.registry().peer_moved(peer.id, from)
     }
 }
 

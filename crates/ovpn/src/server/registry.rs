@@ -245,6 +245,16 @@ impl Registry {
         }
     }
 
+    /// The data plane has a client's peer at another address than we do: its task is told. Whether there is such a
+    /// client.
+    pub(crate) fn peer_moved(&mut self, peer: PeerId, remote: SocketAddr) -> bool {
+        let Some(id) = self.by_peer.get(&peer).copied() else { return false };
+        self.moved(id, remote);
+        let client = self.clients.get(&id);
+        let event = Event::PeerFloat { peer, remote };
+        client.is_some_and(|client| client.orders.send(Order::Plane(event)).is_ok())
+    }
+
     /// Clients that logged in earlier under the same name: how to order them away. Clients without a name are
     /// strangers to each other.
     pub(crate) fn namesakes(&self, id: ClientId) -> Vec<mpsc::UnboundedSender<Order>> {

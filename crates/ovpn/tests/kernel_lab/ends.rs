@@ -179,15 +179,20 @@ pub(crate) struct Up {
 /// Starts both ends and waits until they are up.
 #[track_caller]
 pub(crate) fn up(label: &str, ends: [End; 2], proto: [&str; 2], more: [&str; 2]) -> Up {
+    let mut laps = Laps::start(format!("{label}: up"));
     let dir = folder(label);
     let pair = Pair::new(label).unwrap();
     let before = [state(&pair.left), state(&pair.right)];
     let remote = if proto[1].ends_with('6') { "fd00:0:0:1::1" } else { "10.10.1.1" };
     let mut server = ends[0].start(&pair.left, &dir, "server.conf", &server(proto[0], more[0]));
+    laps.lap("network");
     server.wait_for_text(UP, LIMIT).unwrap();
+    laps.lap("server");
     let mut client = ends[1].start(&pair.right, &dir, "client.conf", &client(remote, proto[1], more[1]));
     if let Err(error) = client.wait_for_text(UP, LIMIT) {
         panic!("{error}\n== server\n{}{}", server.stdout(), server.stderr());
     }
+    laps.lap("client");
+    println!("{laps}");
     Up { pair, dir, server, client, before }
 }

@@ -10,9 +10,10 @@ use ovpn_kernel::{Api, Probe};
 use crate::driver::Driver;
 use crate::ends::End;
 use crate::life;
-use crate::tunnel::{Under, row};
+use crate::tunnel::row;
 
-const V2: Under = Under { kind: "ovpn-dco", tells_floats: false };
+/// Kind of its links.
+const V2: &str = "ovpn-dco";
 
 #[test]
 #[ignore = "needs ovpn-dco-v2"]
@@ -33,7 +34,7 @@ fn probe_finds_it_and_says_why_it_is_not_the_newer_one() {
 #[ignore = "needs ovpn-dco-v2"]
 fn killed_and_started_again() {
     // The driver holds the socket: a killed client's peer goes on pinging until the next start takes its device away.
-    life::killed_and_started_again(V2.kind, false);
+    life::killed_and_started_again(V2, false);
 }
 
 macro_rules! rows {

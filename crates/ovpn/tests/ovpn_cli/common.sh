@@ -252,11 +252,13 @@ throughput() {
 #### Notifications
 
 # A form of notifications that can be compared: by peer, without interface index, without those that carry an IPv6
-# address; on TCP without reasons, which differ with who closes first.
+# address, and without the server's of peers that were not made; on TCP without reasons, which differ with who closes
+# first. The clients' own ids begin at 10, or are one of those that were made.
 normal() {
-	local reasons='.'
+	local reasons='.' made="(.msg.peer.id <= $NUM_PEERS or .msg.peer.id > 9)"
 	[ "$PROTO" = UDP ] || reasons='del(.msg.peer["del-reason"])'
-	echo "map(select(.msg.peer[\"remote-ipv6\"] == null) | del(.msg.ifindex) | $reasons) | sort_by(.msg.peer.id)"
+	echo "map(select(.msg.peer[\"remote-ipv6\"] == null and $made)" \
+		"| del(.msg.ifindex) | $reasons) | sort_by(.msg.peer.id)"
 }
 
 # True when namespace $1 saw what the file $2 says.
