@@ -10,3 +10,4 @@ mod proxy;
 mod resolver;
 mod scene;
 mod steering;
+mod stock;

@@ -8,3 +8,4 @@ mod privileges;
 mod restart;
 mod revocation;
 mod rig;
+mod stock;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ovpn_config::model::{Config, Ifconfig, MssFix};
+use ovpn_config::model::{Config, Ifconfig, MssFix, Pushed};
 use ovpn_control::{DataFormat, Negotiated, PushReply};
 use ovpn_dco::{PeerConfig, PeerUpdate, VpnAddrs};
 use ovpn_join::data_plane::{self, framing, peer_id, peer_update};
@@ -19,28 +19,16 @@ use crate::{privileges, sd_notify};
 
 impl Connection<'_> {
     pub(super) async fn on_push_reply(&mut self, reply: PushReply) -> Result<Option<End>, Fatal> {
-        let shown: Vec<Cow<'_, str>> = reply.options.iter().map(|option| masked(option)).collect();
-        tracing::info!("PUSH: Received control message: 'PUSH_REPLY,{}'", shown.join(","));
-        let applied = self.client.config.apply_pushed(&reply.options);
-        for diagnostic in &applied.diagnostics {
-            tracing::warn!("{}", diagnostic.one_line(&applied.sources));
-        }
-        if let Some(rejected) = applied.rejected {
-            tracing::warn!("Pushed option rejected by filter: '{rejected}'. Restarting.");
-            return Ok(Some(End::retry("process-push-msg-failed")));
-        }
-        self.config = applied.config;
-        if applied.pushed.tun_mtu.is_none() {
-            self.config.device.mtu =
-                self.client.entry(self.entry).map_or(self.config.device.mtu, |entry| entry.options.tun_mtu);
-        }
-        self.options = reply.options.clone();
+        log_received("PUSH_REPLY", &reply.options);
+        let pushed = match self.apply(reply.options.clone()) {
+            Ok(pushed) => pushed,
+            Err(end) => return Ok(Some(end)),
+        };
         if let Some(management) = &self.client.management {
             for text in &self.config.scripts.echo {
                 management.echo(text);
             }
         }
-        let pushed = applied.pushed;
         if let Some(token) = pushed.auth_token {
             self.client.login.set_token(pushed.auth_token_user, token.0.clone(), self.credentials.as_ref());
             self.session.set_credentials(self.client.login.next(&self.client.config)?);
@@ -89,6 +77,25 @@ impl Connection<'_> {
         update
     }
 
+    /// Puts the server's options over the configuration. `Err`: a filter rejects one of them.
+    fn apply(&mut self, options: Vec<String>) -> Result<Pushed, End> {
+        let applied = self.client.config.apply_pushed(&options);
+        for diagnostic in &applied.diagnostics {
+            tracing::warn!("{}", diagnostic.one_line(&applied.sources));
+        }
+        if let Some(rejected) = applied.rejected {
+            tracing::warn!("Pushed option rejected by filter: '{rejected}'. Restarting.");
+            return Err(End::retry("process-push-msg-failed"));
+        }
+        self.config = applied.config;
+        if applied.pushed.tun_mtu.is_none() {
+            self.config.device.mtu =
+                self.client.entry(self.entry).map_or(self.config.device.mtu, |entry| entry.options.tun_mtu);
+        }
+        self.options = options;
+        Ok(applied.pushed)
+    }
+
     /// Tells the management interface a state with the tunnel's addresses.
     pub(super) fn tell_addresses(&self, state: TunnelState, detail: &str, remote: Option<SocketAddr>) {
         let v4 = self.config.device.ifconfig.map(|ifconfig| match ifconfig {
@@ -114,8 +121,7 @@ impl Connection<'_> {
 
     /// The server changes options: the edited list is applied as a whole, without ending the connection.
     pub(super) async fn on_push_update(&mut self, update: &[String]) -> Result<Option<End>, Fatal> {
-        let shown: Vec<Cow<'_, str>> = update.iter().map(|option| masked(option)).collect();
-        tracing::info!("PUSH: Received control message: 'PUSH_UPDATE,{}'", shown.join(","));
+        log_received("PUSH_UPDATE", update);
         let options = match push_update::edit(&self.options, update) {
             Ok(options) => options,
             Err(option) => {
@@ -123,20 +129,9 @@ impl Connection<'_> {
                 return Ok(Some(End::retry("Offending option received from server").stay()));
             }
         };
-        let applied = self.client.config.apply_pushed(&options);
-        for diagnostic in &applied.diagnostics {
-            tracing::warn!("{}", diagnostic.one_line(&applied.sources));
+        if let Err(end) = self.apply(options) {
+            return Ok(Some(end));
         }
-        if let Some(rejected) = applied.rejected {
-            tracing::warn!("Pushed option rejected by filter: '{rejected}'. Restarting.");
-            return Ok(Some(End::retry("process-push-msg-failed")));
-        }
-        self.config = applied.config;
-        if applied.pushed.tun_mtu.is_none() {
-            self.config.device.mtu =
-                self.client.entry(self.entry).map_or(self.config.device.mtu, |entry| entry.options.tun_mtu);
-        }
-        self.options = options;
         let base = self.client.environment.clone();
         let (config, options) = (self.config.clone(), self.options.clone());
         let (outside, common_name) = (self.ends.outside, self.common_name.clone());
@@ -175,6 +170,11 @@ impl Connection<'_> {
         sd_notify::status(line);
         Ok(())
     }
+}
+
+fn log_received(kind: &str, options: &[String]) {
+    let shown: Vec<Cow<'_, str>> = options.iter().map(|option| masked(option)).collect();
+    tracing::info!("PUSH: Received control message: '{kind},{}'", shown.join(","));
 }
 
 /// An option for the log: secrets do not appear.

@@ -1,81 +1,21 @@
-//! The server against stock OpenVPN clients, in namespaces.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! The server against the stock client that is installed, in namespaces.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::time::Duration;
 
-use ovpn_testkit::{Netns, Pair, Pki, Role, Running, Star, StockOpenvpn, TempDir, wait_for};
+use ovpn_testkit::{Netns, Pair, Pki, Role, Running, Star, StockOpenvpn, TempDir, static_key, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(20);
-const UP: &str = "Initialization Sequence Completed";
-
-/// A folder with certificates, where both sides run.
-fn folder(label: &str) -> TempDir {
-    let dir = TempDir::new(label).unwrap();
-    let names = [("server", Role::Server), ("client1", Role::Client), ("client2", Role::Client)];
-    Pki::new().unwrap().write(&dir, &names).unwrap();
-    dir
-}
-
-fn script(dir: &TempDir, name: &str, body: &str) {
-    let path = dir.write(name, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-const SERVER: &str = "dev tun
-topology subnet
-server 10.77.0.0 255.255.255.0
-server-ipv6 fd77::/64
-ca ca.crt
-cert server.crt
-key server.key
-dh none
-keepalive 5 20
-verb 4
-";
-
-fn start_server(ns: &Netns, dir: &TempDir, more: &str) -> Running {
-    dir.write("server.conf", format!("{SERVER}{more}")).unwrap();
-    let mut command = ns.command(env!("CARGO_BIN_EXE_ovpn"));
-    let mut server =
-        Running::start(command.current_dir(dir.path()).args(["--config", "server.conf"])).unwrap();
-    server.wait_for_text(UP, LIMIT).unwrap();
-    server
-}
-
-fn client_config(remote: &str, name: &str, more: &str) -> String {
-    format!(
-        "client\ndev tun\ndisable-dco\nremote {remote} 1194\nnobind\nca ca.crt\ncert {name}.crt\nkey {name}.key\n\
-         remote-cert-tls server\nexplicit-exit-notify 1\nverb 4\n{more}"
-    )
-}
+use super::rig::{self, *};
 
 fn start_client(ns: &Netns, dir: &TempDir, file: &str, config: &str) -> Running {
-    dir.write(file, config).unwrap();
-    StockOpenvpn::any().unwrap().start(ns, dir.path(), &["--config", file]).unwrap()
-}
-
-fn ping(ns: &Netns, to: &str) {
-    ns.run("ping", &["-c", "3", "-i", "0.2", "-W", "2", to]).unwrap();
-}
-
-fn content(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-fn static_key(dir: &TempDir, name: &str) {
-    let digits: String = (0..256).map(|byte| format!("{:02x}", byte * 7 % 251)).collect();
-    let begin = "-----BEGIN OpenVPN Static key V1-----";
-    dir.write(name, format!("{begin}\n{digits}\n-----END OpenVPN Static key V1-----\n")).unwrap();
+    rig::start_client(&StockOpenvpn::any().unwrap(), ns, dir, file, config)
 }
 
 #[test]
 fn files_and_scripts_make_a_clients_configuration() {
     let dir = folder("srv-scripts");
     let pair = Pair::new("srv-scripts").unwrap();
-    static_key(&dir, "tc.key");
+    dir.write("tc.key", static_key(7)).unwrap();
     fs::create_dir(dir.path().join("ccd")).unwrap();
     dir.write("ccd/client1", "ifconfig-push 10.77.0.99 255.255.255.0\niroute 10.9.0.0 255.255.0.0\n")
         .unwrap();
@@ -103,7 +43,7 @@ fn files_and_scripts_make_a_clients_configuration() {
     pair.right.ip("addr add 10.9.0.1/32 dev lo").unwrap();
     ping(&pair.left, "10.9.0.1");
 
-    let environment = content(&dir.path().join("connect.env"));
+    let environment = content(dir.path().join("connect.env"));
     for line in [
         "common_name=client1",
         "ifconfig_pool_remote_ip=10.77.0.99",
@@ -128,13 +68,13 @@ fn files_and_scripts_make_a_clients_configuration() {
     client.signal(15).unwrap();
     server.wait_for_text("remote-exit", LIMIT).unwrap();
     let left = wait_for("client-disconnect", LIMIT, || {
-        Some(content(&dir.path().join("disconnect.env"))).filter(|env| env.contains("time_duration"))
+        Some(content(dir.path().join("disconnect.env"))).filter(|env| env.contains("time_duration"))
     })
     .unwrap();
     let received = left.lines().find_map(|line| line.strip_prefix("bytes_received=")).unwrap();
     assert!(received.parse::<u64>().unwrap() > 1000, "{left}");
     let log = wait_for("learn-address delete", LIMIT, || {
-        Some(content(&dir.path().join("learn.log"))).filter(|log| log.matches("delete").count() == 3)
+        Some(content(dir.path().join("learn.log"))).filter(|log| log.matches("delete").count() == 3)
     })
     .unwrap();
     for line in ["add 10.77.0.99 client1", "add fd77::1000 client1", "add 10.9.0.0/16 client1"] {
@@ -146,7 +86,7 @@ fn files_and_scripts_make_a_clients_configuration() {
 fn passwords_tokens_and_renegotiation() {
     let dir = folder("srv-auth");
     let pair = Pair::new("srv-auth").unwrap();
-    static_key(&dir, "ta.key");
+    dir.write("ta.key", static_key(7)).unwrap();
     script(
         &dir,
         "verify",
@@ -182,7 +122,7 @@ echo "go away" >$auth_failed_reason_file; exit 1"#,
     ping(&pair.left, "10.77.0.2");
     server.wait_for_text("[alice] Peer Connection Initiated", LIMIT).unwrap();
     // Once for the wrong password, once for the right one: renegotiations show the token.
-    assert_eq!(content(&dir.path().join("verify.log")), "Initial\nInitial\n");
+    assert_eq!(content(dir.path().join("verify.log")), "Initial\nInitial\n");
     assert!(!client.stdout().contains("AUTH_FAILED"), "{}", client.stdout());
     assert!(!server.stdout().contains("wonderland") && !server.stdout().contains("SESS_ID"));
 }
@@ -245,7 +185,7 @@ fn tls_crypt_v2_with_cookies() {
     let mut client = start_client(&pair.right, &dir, "client.conf", &config);
     client.wait_for_text(UP, LIMIT).unwrap();
     ping(&pair.right, "10.77.0.1");
-    assert_eq!(content(&dir.path().join("v2.log")), "0 hello\n");
+    assert_eq!(content(dir.path().join("v2.log")), "0 hello\n");
 }
 
 #[test]
@@ -294,7 +234,7 @@ fn several_clients_and_newer_namesakes() {
 
     server.signal(15).unwrap();
     assert!(server.wait(LIMIT).unwrap().success());
-    let persisted = content(&dir.path().join("pool.txt"));
+    let persisted = content(dir.path().join("pool.txt"));
     assert_eq!(persisted, "client1,10.77.0.2,fd77::1000\nclient2,10.77.0.3,fd77::1001\n");
 }
 
@@ -366,8 +306,8 @@ fn our_own_client_with_all_that_both_know() {
 fn refusals_are_one_clear_sentence() {
     let dir = folder("srv-refuse");
     let pair = Pair::new("srv-refuse").unwrap();
-    static_key(&dir, "tc.key");
-    let other = content(&dir.path().join("tc.key")).replace('7', "8");
+    dir.write("tc.key", static_key(7)).unwrap();
+    let other = content(dir.path().join("tc.key")).replace('7', "8");
     dir.write("other.key", other).unwrap();
     let mut server =
         start_server(&pair.left, &dir, "proto udp\ntls-crypt tc.key\nccd-exclusive\nclient-config-dir ccd\n");

@@ -1,22 +1,17 @@
-//! Our client and our point-to-point peer against stock OpenVPN, in namespaces. Root is needed.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! Our client and our point-to-point peer against stock OpenVPN, in namespaces.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use ovpn_testkit::{Netns, Pair, Pki, Role, Running, StockOpenvpn, TempDir};
+use ovpn_testkit::{Netns, Pair, Running, StockOpenvpn, TempDir, static_key};
 
-const LIMIT: Duration = Duration::from_secs(20);
-const UP: &str = "Initialization Sequence Completed";
+use crate::scene::{self, CLIENT, LIMIT, UP, ours, ping};
 
 /// A folder with certificates and a static key, where both sides run.
 fn folder(label: &str) -> TempDir {
-    let dir = TempDir::new(label).unwrap();
-    Pki::new().unwrap().write(&dir, &[("server", Role::Server), ("client", Role::Client)]).unwrap();
-    let digits: String = (0..256).map(|byte| format!("{:02x}", byte * 7 % 251)).collect();
-    let begin = "-----BEGIN OpenVPN Static key V1-----";
-    dir.write("static.key", format!("{begin}\n{digits}\n-----END OpenVPN Static key V1-----\n")).unwrap();
+    let dir = scene::folder(label);
+    dir.write("static.key", static_key(7)).unwrap();
     dir
 }
 
@@ -25,50 +20,12 @@ fn script(dir: &TempDir, name: &str, body: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-const SERVER: &str = "dev tun
-topology subnet
-server 10.77.0.0 255.255.255.0
-server-ipv6 fd77::/64
-ca ca.crt
-cert server.crt
-key server.key
-dh none
-keepalive 1 5
-disable-dco
-verb 3
-";
-
-const CLIENT: &str = "client
-dev tun
-nobind
-ca ca.crt
-cert client.crt
-key client.key
-remote-cert-tls server
-explicit-exit-notify 2
-verb 3
-";
-
 fn start_server(pair: &Pair, dir: &TempDir, more: &str) -> Running {
-    dir.write("server.conf", format!("{SERVER}{more}")).unwrap();
-    let stock = StockOpenvpn::any().unwrap();
-    let mut server = stock.start(&pair.right, dir.path(), &["--config", "server.conf"]).unwrap();
-    server.wait_for_text(UP, LIMIT).unwrap();
-    server
-}
-
-fn ours(ns: &Netns, dir: &TempDir, words: &[&str]) -> Running {
-    let mut command = ns.command(env!("CARGO_BIN_EXE_ovpn"));
-    Running::start(command.current_dir(dir.path()).args(words)).unwrap()
+    scene::stock_server(&pair.right, dir, &format!("server-ipv6 fd77::/64\n{more}"))
 }
 
 fn start_client(pair: &Pair, dir: &TempDir, more: &str) -> Running {
-    dir.write("client.conf", format!("{CLIENT}{more}")).unwrap();
-    ours(&pair.left, dir, &["--config", "client.conf"])
-}
-
-fn ping(ns: &Netns, to: &str) {
-    ns.run("ping", &["-c", "3", "-i", "0.2", "-W", "2", to]).unwrap();
+    scene::client(&pair.left, dir, &format!("explicit-exit-notify 2\n{more}"))
 }
 
 /// What a client leaves on a machine: nothing.
