@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         "test" => test::test(&rest),
         "bench" => bench::bench(&rest),
         "compat" => compat::compat(),
-        "lab" => test::lab(&[]),
+        "lab" => test::lab(),
         "stock" => stock::fetch().map(|dir| println!("stock releases are in {}", dir.display())),
         "install" => install::install(rest.first().map_or("/usr/local", String::as_str)),
         "" | "help" | "--help" | "-h" => {

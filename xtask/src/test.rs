@@ -98,12 +98,22 @@ fn matrix() -> Result<()> {
 
 /// The driver for the kernel's `ovpn`, in a guest whose kernel has it.
 fn kernel() -> Result<()> {
-    lab(&[("OVPN_LAB_KERNEL", "ovpn"), ("OVPN_LAB_FILTER", "driver::")])
+    in_guests(&[("OVPN_LAB_KERNEL", "ovpn"), ("OVPN_LAB_FILTER", "driver::")])
 }
 
-/// Everything there is to try in a guest: both kernels, the drivers alone and the whole program. The variables that
-/// narrow it stand in `crates/ovpn/tests/kernel_lab.rs`.
-pub(crate) fn lab(narrowed: &[(&str, &str)]) -> Result<()> {
+/// Everything there is to try in guests of the kernel lab: both kernels, the drivers alone and the whole program, built
+/// with some optimization: debug builds are too slow under emulation.
+pub(crate) fn lab() -> Result<()> {
+    if std::env::var_os("OVPN_LAB_PROGRAM").is_some() {
+        return in_guests(&[]);
+    }
+    run(cargo().args(["build", "--quiet", "--profile", "lab", "--package", "ovpn"]))?;
+    let program = root().join("target/lab/ovpn");
+    in_guests(&[("OVPN_LAB_PROGRAM", &program.to_string_lossy())])
+}
+
+/// The variables that narrow it stand in `crates/ovpn/tests/kernel_lab.rs`.
+fn in_guests(variables: &[(&str, &str)]) -> Result<()> {
     let lab = "../shared/kernel-lab/lab";
     if !root().join(lab).is_file() {
         bail!("{lab} is not there: the kernel lab lies beside the repository");
@@ -113,6 +123,6 @@ pub(crate) fn lab(narrowed: &[(&str, &str)]) -> Result<()> {
     run(cargo()
         .args(test)
         .args(["--ignored", "--exact", "in_the_lab", "--nocapture"])
-        .envs(narrowed.iter().copied())
+        .envs(variables.iter().copied())
         .env("OVPN_STOCK_DIR", stock::fetch()?))
 }
