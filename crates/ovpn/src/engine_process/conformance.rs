@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ovpn_dco::conformance::{self, Factory};
-use ovpn_dco::{DataPlane, Mode, Result, SocketSource};
+use ovpn_dco::{DataPlane, Mode, PeerConfig, PeerId, Result, SocketSource};
 use ovpn_engine::{Engine, EngineConfig};
 use ovpn_sys::netlink::route::{LinkChange, Rtnetlink};
 use ovpn_sys::netns;
@@ -66,6 +66,25 @@ impl Served {
 #[test]
 fn an_engine_behind_its_socket_conforms() {
     conformance::run_apart(Served::new).assert();
+}
+
+#[test]
+fn a_transport_closed_before_a_request_is_closed() {
+    let accepted = netns::in_new(|| {
+        let served = Served::new();
+        let plane = served.open(Mode::P2p).unwrap();
+        (0..500)
+            .filter(|_| {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                let transport = plane.transport_open(SocketSource::Socket(socket.into())).unwrap();
+                let mut peer = PeerConfig::new(PeerId::MAX, transport.id);
+                peer.remote = Some("192.0.2.1:1194".parse().unwrap());
+                drop(transport);
+                plane.peer_new(&peer).is_ok()
+            })
+            .count()
+    });
+    assert_eq!(accepted.unwrap(), 0);
 }
 
 #[test]

@@ -140,6 +140,8 @@ impl<'a> Server<'a> {
         let mut buffer = message_buffer();
         loop {
             self.poller.wait(&mut ready, None)?;
+            // Who closed a transport before asking for something has closed it.
+            ready.sort_by_key(|ready| !self.sides.contains_key(&ready.token));
             for Ready { token, readable, writable } in ready.drain(..) {
                 match token {
                     LISTENER => self.accept(),
@@ -196,46 +198,45 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Reads the requests of a connection and answers them. A request to end the engine is handed up.
+    /// Reads one request of a connection and answers it. A request to end the engine is handed up.
     fn serve(&mut self, token: u64, buffer: &mut [u8]) -> Option<Farewell> {
-        loop {
-            let connection = self.connections.get(&token)?;
-            let (len, fds) = match connection.socket.recv(buffer) {
-                Ok((0, _)) => {
-                    self.connections.remove(&token);
-                    return None;
-                }
-                Ok(got) => got,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(error) => {
-                    tracing::debug!(%error, "connection ended");
-                    self.connections.remove(&token);
-                    return None;
-                }
-            };
-            let request = buffer.get(..len).unwrap_or_default();
-            let Some(header) = request.first_chunk::<HEADER_LEN>() else { continue };
-            let message = messages(request).next().and_then(Result::ok);
-            if message.is_some_and(|message| message.kind == RTM_DELLINK) {
-                let message = encode_ack(header, &Ok(()));
-                let connection = self.connections.remove(&token)?;
-                return Some(Farewell { socket: connection.socket, message });
+        let connection = self.connections.get(&token)?;
+        let (len, fds) = match connection.socket.recv(buffer) {
+            Ok((0, _)) => {
+                self.connections.remove(&token);
+                return None;
             }
-            let history = message.is_some_and(|message| message.flags & HISTORY != 0);
-            let plane = self.plane;
-            let answers = serve(request, fds, plane, &mut Guest { server: self, token, history });
-            // Key material may be in there.
-            if let Some(used) = buffer.get_mut(..len) {
-                used.fill(0);
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) => {
+                tracing::debug!(%error, "connection ended");
+                self.connections.remove(&token);
+                return None;
             }
-            if let Some(connection) = self.connections.get_mut(&token) {
-                // Answers go before the notifications of a subscription that they acknowledge.
-                for answer in answers.into_iter().rev() {
-                    connection.out.push_front(answer);
-                }
-            }
-            self.flush(token);
+        };
+        let request = buffer.get(..len).unwrap_or_default();
+        let header = request.first_chunk::<HEADER_LEN>()?;
+        let message = messages(request).next().and_then(Result::ok);
+        if message.is_some_and(|message| message.kind == RTM_DELLINK) {
+            let message = encode_ack(header, &Ok(()));
+            let connection = self.connections.remove(&token)?;
+            return Some(Farewell { socket: connection.socket, message });
         }
+        let history = message.is_some_and(|message| message.flags & HISTORY != 0);
+        let plane = self.plane;
+        let answers = serve(request, fds, plane, &mut Guest { server: self, token, history });
+        // Key material may be in there.
+        if let Some(used) = buffer.get_mut(..len) {
+            used.fill(0);
+        }
+        if let Some(connection) = self.connections.get_mut(&token) {
+            // Answers go before the notifications of a subscription that they acknowledge.
+            for answer in answers.into_iter().rev() {
+                connection.out.push_front(answer);
+            }
+        }
+        self.flush(token);
+        None
     }
 
     /// Sends what waits for a connection.
