@@ -59,7 +59,8 @@ const CLIENT_HELP: &str = "Connects to a server, and stays connected until it is
 Usage: ovpn client FILE [--OPTION [VALUE]...]...
 
   FILE      a profile: NAME.ovpn or NAME.conf
-  --OPTION  any line of a configuration file with two dashes before it; `ovpn help options` lists them
+  --OPTION  any line of a configuration file with two dashes before it;
+            `ovpn help options` lists them
   --help    this text
 
 Exit code: 0 ended by a signal or a refused login, 1 failed, 2 wrong use.
@@ -68,7 +69,7 @@ Examples:
   ovpn check office.ovpn                       what it would do
   sudo ovpn client office.ovpn
   sudo ovpn client office.ovpn --data-plane engine --verb 4
-  sudo ovpn client office.ovpn --daemon --log /var/log/office.log --writepid /run/office.pid
+  sudo ovpn client office.ovpn --daemon --log /var/log/office.log
 ";
 
 const SERVER_HELP: &str = "Serves clients, until it is ended by a signal.
@@ -76,14 +77,16 @@ const SERVER_HELP: &str = "Serves clients, until it is ended by a signal.
 Usage: ovpn server [FILE] [--nat] [--OPTION [VALUE]...]...
 
   FILE      a server's configuration; what `ovpn init` made if left out
-  --nat     forward clients' traffic to the outside under this host's address; taken back at the end
-  --OPTION  any line of a configuration file with two dashes before it; `ovpn help options` lists them
+  --nat     forward clients' traffic to the outside under this host's address;
+            taken back at the end
+  --OPTION  any line of a configuration file with two dashes before it;
+            `ovpn help options` lists them
   --help    this text
 
 Exit code: 0 ended by a signal, 1 failed, 2 wrong use.
 
 Examples:
-  sudo ovpn init --endpoint vpn.example.org    once: keys, certificates, configuration
+  sudo ovpn init --endpoint vpn.example.org    once: keys and configuration
   sudo ovpn server --nat
   sudo ovpn server office.conf --metrics 127.0.0.1:9176
 ";
@@ -92,8 +95,10 @@ const PEER_HELP: &str = "Talks to one peer: two files, one on each side, and not
 
 Usage: ovpn p2p FILE [--OPTION [VALUE]...]...
 
-  FILE      a configuration with `tls-server` on one side, `tls-client` and `remote` on the other
-  --OPTION  any line of a configuration file with two dashes before it; `ovpn help options` lists them
+  FILE      a configuration with `tls-server` on one side, `tls-client` and
+            `remote` on the other
+  --OPTION  any line of a configuration file with two dashes before it;
+            `ovpn help options` lists them
   --help    this text
 
 Exit code: 0 ended by a signal, 1 failed, 2 wrong use.
@@ -193,7 +198,7 @@ pub(crate) fn usage() -> String {
     let mut out = format!(
         "ovpn {}: OpenVPN client, server and peer with an offloaded data channel\n\n\
          Usage: ovpn COMMAND [ARGUMENT]...\n       \
-         ovpn --config FILE [--OPTION [VALUE]...]...   as stock OpenVPN: the file says which mode\n\nCommands:\n",
+         ovpn --config FILE [--OPTION [VALUE]...]...   as stock OpenVPN\n\nCommands:\n",
         env!("CARGO_PKG_VERSION")
     );
     for command in manual::COMMANDS {
@@ -201,8 +206,9 @@ pub(crate) fn usage() -> String {
     }
     let _ = write!(
         out,
-        "\n`ovpn COMMAND --help` explains a command, `ovpn help OPTION` an option; `ovpn --version` tells what was found here.\n\
-         Options are those of OpenVPN {}: any line of a configuration file with two dashes before it.\n\n\
+        "\n`ovpn COMMAND --help` explains a command, `ovpn help OPTION` an option;\n\
+         `ovpn --version` tells what was found here. Options are those of OpenVPN {}:\n\
+         any line of a configuration file with two dashes before it.\n\n\
          Examples:\n  \
          sudo ovpn init --endpoint vpn.example.org\n  \
          sudo ovpn server --nat\n  \
@@ -271,10 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn help_fits_into_120_columns_and_has_examples() {
+    fn help_fits_into_80_columns_and_has_examples() {
         for text in [usage(), Wanted::Client.help(), Wanted::Server.help(), Wanted::Peer.help()] {
             assert!(text.contains("Example"), "{text}");
-            assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         }
         assert_eq!(parsed("server --help"), Invocation::Help(SERVER_HELP.to_owned()));
     }

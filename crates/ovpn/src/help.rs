@@ -14,7 +14,7 @@ Usage: ovpn help OPTION        one option in full
        ovpn help --markdown    the table of the documentation
        ovpn completions bash|zsh|fish
        ovpn man                the manual page
-       ovpn man cli            that of ovpn-cli, ovpn-dco-cli and the engine process
+       ovpn man cli            that of ovpn-cli and the engine process
 
 Examples:
   ovpn help tls-crypt-v2
@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(listed(help), command.options.iter().copied().collect(), "{name}");
             assert!(help.contains("Example"), "{name}");
             assert!(help.contains("Exit code: "), "{name}");
-            assert!(help.lines().all(|line| line.chars().count() <= 120), "{name}");
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{name}");
         }
     }
 }

@@ -22,16 +22,16 @@ use crate::pki::{self, Authority, Index, Purpose, Sentence, Store};
 /// Where everything lies if nobody says otherwise.
 pub(crate) const DEFAULT_DIR: &str = "/etc/ovpn";
 
-pub(crate) const HELP: &str =
-    "Makes everything a server needs: an authority, a certificate, keys, a configuration.
+pub(crate) const HELP: &str = "Makes what a server needs: an authority, a certificate, keys, a configuration.
 
 Usage: ovpn init --endpoint HOST[:PORT] [--tcp] [--network NET/BITS] [--dir DIR]
        ovpn init --endpoint HOST[:PORT] --import PKI [--dir DIR]
 
-  --endpoint HOST[:PORT]  name or address under which clients reach this server; port 1194 by default
+  --endpoint HOST[:PORT]  name or address under which clients reach this server;
+                          port 1194 by default
   --tcp                   TCP instead of UDP
   --network NET/BITS      addresses inside the tunnel; 10.8.0.0/24 by default
-  --import PKI            go on with the authority that easy-rsa keeps in this folder
+  --import PKI            go on with the authority of easy-rsa in this folder
   --dir DIR               where to put it; /etc/ovpn by default
   --help                  this text
 

@@ -15,21 +15,24 @@ use crate::pki::{self, Issued, Purpose, Sentence, State, Store};
 
 pub(crate) const HELP: &str = "Makes, lists and ends profiles for clients.
 
-Usage: ovpn profile add NAME [--password] [--days N] [--output FILE | --qr] [--dir DIR]
-       ovpn profile renew NAME [--password] [--days N] [--output FILE | --qr] [--dir DIR]
-       ovpn profile revoke NAME [--dir DIR]
-       ovpn profile list [--json] [--dir DIR]
+Usage: ovpn profile add NAME [--password] [--days N] [--output FILE | --qr]
+       ovpn profile renew NAME [--password] [--days N] [--output FILE | --qr]
+       ovpn profile revoke NAME
+       ovpn profile list [--json]
 
   --password     encrypt the private key with a password, which is asked for
   --days N       days until the certificate expires; 825 by default
-  --output FILE  write the profile to this file, readable by its owner only, instead of standard output
-  --qr           show the profile as a code in the terminal, for a phone's camera; takes a large window
+  --output FILE  write the profile to this file, readable by its owner only,
+                 instead of standard output
+  --qr           show the profile as a code in the terminal, for a phone's
+                 camera; takes a large window
   --json         for programs
-  --dir DIR      the folder that `ovpn init` made; /etc/ovpn by default
+  --dir DIR      with each: what `ovpn init` made; /etc/ovpn by default
   --help         this text
 
-A profile holds everything a client needs, its private key included: hand it over as you would a password. The key is
-kept nowhere else. `renew` makes a new profile; the old one works until it expires or `revoke` ends all of that name,
+A profile holds everything a client needs, its private key included: hand it
+over as you would a password. The key is kept nowhere else. `renew` makes a new
+profile; the old one works until it expires or `revoke` ends all of that name,
 which a running server heeds at once.
 
 Exit code: 0 done, 1 failed, 2 wrong use.

@@ -41,7 +41,8 @@ const RTM_DELLINK: u16 = 17;
 const HISTORY: u16 = 0x800;
 
 pub(crate) const HELP: &str = "\
-Runs the userspace data plane as a process of its own, as the kernel's driver would run in the kernel.
+Runs the userspace data plane as a process of its own, as the kernel's driver
+would run in the kernel.
 
 Usage: ovpn engine IFNAME [--mode p2p|mp] [--foreground]
 
@@ -49,7 +50,8 @@ Usage: ovpn engine IFNAME [--mode p2p|mp] [--foreground]
   --foreground   stay in the foreground
   --help         this text
 
-It takes the kernel driver's netlink messages over /run/ovpn/NAMESPACE/IFNAME.sock; `ovpn cli` speaks them.
+It takes the kernel driver's netlink messages over
+/run/ovpn/NAMESPACE/IFNAME.sock; `ovpn cli` speaks them.
 
 Exit code: 0 done, 2 wrong use, else an errno, negative, in 8 bits.
 

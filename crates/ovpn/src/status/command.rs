@@ -15,10 +15,13 @@ pub(crate) const HELP: &str = "Shows what a running tunnel does.
 
 Usage: ovpn status [NAME | PATH] [--json | --watch] [--interval SECONDS]
 
-  NAME                the tunnel: its configuration file's name without ending; all that run if left out
-  PATH                its status socket, where `status-socket` put it elsewhere than /run/ovpn
+  NAME                the tunnel: its configuration file's name without ending;
+                      all that run if left out
+  PATH                its status socket, where `status-socket` put it elsewhere
+                      than /run/ovpn
   --json              for programs: one object, described in docs/operations.md
-  --watch             full screen: rates, handshakes, drops and peers as they change; q quits
+  --watch             full screen: rates, handshakes, drops and peers as they
+                      change; q quits
   --interval SECONDS  time between two looks of --watch; 1 by default
   --help              this text
 
