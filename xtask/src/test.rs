@@ -104,6 +104,7 @@ fn kernel() -> Result<()> {
 /// Everything there is to try in guests of the kernel lab: both kernels, the drivers alone and the whole program, built
 /// with some optimization: debug builds are too slow under emulation.
 pub(crate) fn lab() -> Result<()> {
+    tools::ensure(tools::LAB)?;
     if std::env::var_os("OVPN_LAB_PROGRAM").is_some() {
         return in_guests(&[]);
     }

@@ -52,6 +52,10 @@ pub(crate) const TEST: &[Tool] = &[
     Tool { program: "systemd-analyze", package: "systemd" },
 ];
 
+/// What the whole kernel lab needs beyond that: it builds the older driver for a guest of its own.
+pub(crate) const LAB: &[Tool] =
+    &[Tool { program: "make", package: "make" }, Tool { program: "debugfs", package: "e2fsprogs" }];
+
 /// Makes sure that all of `tools` are there.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     let missing: Vec<&str> =
