@@ -193,7 +193,12 @@ impl CertificateFacts {
         colons(&self.serial)
     }
 
-    /// The SHA-256 fingerprint in hexadecimal with colons.
+    /// The SHA-1 fingerprint in hexadecimal with colons, as `tls_digest_N`.
+    pub fn fingerprint_sha1(&self) -> String {
+        colons(&self.sha1)
+    }
+
+    /// The SHA-256 fingerprint in hexadecimal with colons, as `tls_digest_sha256_N`.
     pub fn fingerprint(&self) -> String {
         colons(&self.sha256)
     }
@@ -351,6 +356,15 @@ mod tests {
         assert_eq!(facts.extended_key_usage, Some(vec![SERVER_AUTH.to_owned()]));
         assert_eq!(facts.username(&["CN".into(), "C".into()]).as_deref(), Some("Test \u{fc}_KG"));
         assert_eq!(facts.username(&["OU".into()]), None);
+    }
+
+    #[test]
+    fn long_serial_numbers() {
+        let decimal =
+            |serial: &[u8]| CertificateFacts { serial: serial.to_vec(), ..certificate() }.serial_decimal();
+        assert_eq!(decimal(&[]), "0");
+        assert_eq!(decimal(&[0xff; 16]), u128::MAX.to_string());
+        assert_eq!(decimal(&[1, 0, 0, 0, 0, 0, 0, 0, 0]), "18446744073709551616");
     }
 
     #[test]

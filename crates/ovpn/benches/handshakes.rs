@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 
 use crowd::Crowd;
 use ovpn_control::{
-    ClientParams, Identity, Link, PeerRules, SessionParams, TlsClient, TlsOptions, Wrapping,
-    certificates_from_pem,
+    ClientParams, Identity, PeerRules, TlsClient, TlsOptions, Wrapping, certificates_from_pem,
 };
 use ovpn_crypto::static_key::StaticKey;
 use ovpn_testkit::{Pair, Program, Site, StockOpenvpn, UP};
@@ -114,16 +113,7 @@ fn client_params(site: &Site) -> Arc<ClientParams> {
         Identity::from_pem(site.read("client1.crt").as_bytes(), site.read("client1.key").as_bytes()).unwrap();
     let tls = TlsClient::new(Some(identity), rules, &TlsOptions::default()).unwrap();
     let key = StaticKey::from_text(&site.read("static.key")).unwrap();
-    let mut session = SessionParams::new(Link::UdpV4, Wrapping::TlsCrypt(key));
-    session.timing.hand_window = LIMIT;
-    Arc::new(ClientParams {
-        session,
-        tls,
-        version: "2.7.0".into(),
-        peer_info: Vec::new(),
-        tun_mtu_max: 1600,
-        pull_filters: Vec::new(),
-    })
+    crowd::params(tls, Wrapping::TlsCrypt(key), LIMIT)
 }
 
 /// User and system time of these processes.

@@ -23,10 +23,10 @@ pub(crate) fn set_chain(environment: &mut Environment, chain: &PeerChain, tracke
 
 fn set_certificate(environment: &mut Environment, depth: usize, certificate: &CertificateFacts) {
     environment.set(format!("tls_id_{depth}"), &certificate.subject);
-    environment.set(format!("tls_serial_{depth}"), decimal(&certificate.serial));
-    environment.set(format!("tls_serial_hex_{depth}"), colon_hex(&certificate.serial));
-    environment.set(format!("tls_digest_{depth}"), colon_hex(&certificate.sha1));
-    environment.set(format!("tls_digest_sha256_{depth}"), colon_hex(&certificate.sha256));
+    environment.set(format!("tls_serial_{depth}"), certificate.serial_decimal());
+    environment.set(format!("tls_serial_hex_{depth}"), certificate.serial_hex());
+    environment.set(format!("tls_digest_{depth}"), certificate.fingerprint_sha1());
+    environment.set(format!("tls_digest_sha256_{depth}"), certificate.fingerprint());
 }
 
 fn set_subject(environment: &mut Environment, depth: usize, certificate: &CertificateFacts) {
@@ -42,37 +42,13 @@ fn set_tracked(environment: &mut Environment, depth: usize, certificate: &Certif
     let attribute =
         || certificate.attributes.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
     let value = match name {
-        "SHA1" => Some(colon_hex(&certificate.sha1)),
-        "SHA256" => Some(colon_hex(&certificate.sha256)),
+        "SHA1" => Some(certificate.fingerprint_sha1()),
+        "SHA256" => Some(certificate.fingerprint()),
         _ => attribute(),
     };
     if let Some(value) = value {
         environment.set(format!("X509_{depth}_{name}"), value);
     }
-}
-
-/// `01:ab:…`
-fn colon_hex(bytes: &[u8]) -> String {
-    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.join(":")
-}
-
-/// A big-endian number of any length in decimal.
-fn decimal(bytes: &[u8]) -> String {
-    let mut digits = vec![0u8];
-    for byte in bytes {
-        let mut carry = u32::from(*byte);
-        for digit in &mut digits {
-            let value = u32::from(*digit) * 256 + carry;
-            *digit = (value % 10) as u8;
-            carry = value / 10;
-        }
-        while carry > 0 {
-            digits.push((carry % 10) as u8);
-            carry /= 10;
-        }
-    }
-    digits.iter().rev().map(|digit| char::from(b'0' + digit)).collect()
 }
 
 #[cfg(test)]
@@ -126,12 +102,5 @@ mod tests {
         assert_eq!(fields, ["X509_0_CN", "X509_0_OU", "X509_0_SHA1", "X509_1_CN"]);
         assert_eq!(environment.get("X509_0_OU"), Some("a"));
         assert!(environment.get("tls_id_1").is_some(), "names and numbers are always told");
-    }
-
-    #[test]
-    fn long_serial_numbers() {
-        assert_eq!(decimal(&[]), "0");
-        assert_eq!(decimal(&[0xff; 16]), u128::MAX.to_string());
-        assert_eq!(decimal(&[1, 0, 0, 0, 0, 0, 0, 0, 0]), "18446744073709551616");
     }
 }

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use crowd::Crowd;
 use ovpn_control::{
-    ClientParams, Credentials, Link, PeerRules, SessionParams, TlsClient, TlsOptions, Wrapping,
-    certificates_from_pem,
+    ClientParams, Credentials, PeerRules, TlsClient, TlsOptions, Wrapping, certificates_from_pem,
 };
 use ovpn_testkit::{Pair, Pki, Role, Running, TempDir};
 
@@ -25,16 +24,7 @@ fn client_params(ca: &str) -> Arc<ClientParams> {
     let ca = certificates_from_pem(ca.as_bytes()).unwrap();
     let rules = PeerRules { ca, ..PeerRules::default() };
     let tls = TlsClient::new(None, rules, &TlsOptions::default()).unwrap();
-    let mut session = SessionParams::new(Link::UdpV4, Wrapping::None);
-    session.timing.hand_window = LIMIT;
-    Arc::new(ClientParams {
-        session,
-        tls,
-        version: "2.7.0".into(),
-        peer_info: Vec::new(),
-        tun_mtu_max: 1600,
-        pull_filters: Vec::new(),
-    })
+    crowd::params(tls, Wrapping::None, LIMIT)
 }
 
 fn credentials(number: usize) -> Option<Credentials> {

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ovpn_control::{ClientParams, Credentials, Event, Now, Session, SystemRandom};
+use ovpn_control::{
+    ClientParams, Credentials, Event, Link, Now, Session, SessionParams, SystemRandom, TlsClient, Wrapping,
+};
 use ovpn_sys::poll::{Interest, Poller};
 
 /// How often clocks are looked at; retransmissions are that late at most.
@@ -17,6 +19,20 @@ pub(crate) struct Crowd<'a> {
     pub(crate) server: SocketAddr,
     pub(crate) count: usize,
     pub(crate) credentials: &'a (dyn Fn(usize) -> Option<Credentials> + Sync),
+}
+
+/// What each of them goes by. `limit`: how long a handshake may take.
+pub(crate) fn params(tls: TlsClient, wrapping: Wrapping, limit: Duration) -> Arc<ClientParams> {
+    let mut session = SessionParams::new(Link::UdpV4, wrapping);
+    session.timing.hand_window = limit;
+    Arc::new(ClientParams {
+        session,
+        tls,
+        version: "2.7.0".into(),
+        peer_info: Vec::new(),
+        tun_mtu_max: 1600,
+        pull_filters: Vec::new(),
+    })
 }
 
 struct Client {
