@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask demo | test | bench | compat | stock | install`.
+//! Development tasks: `cargo xtask demo | test | bench | compat | lab | stock | install`.
 //!
 //! Each task brings what it needs: on a Debian machine with root it installs missing packages itself, elsewhere it
 //! says what to install.
@@ -19,10 +19,11 @@ const HELP: &str = "\
 usage: cargo xtask TASK
 
   demo              build, then show a tunnel between two network namespaces
-  test [STEP…]      run every check and test that CI runs; STEP picks some: fmt clippy doc deny crates program install kernel
+  test [STEP…]      run every check and test that CI runs; STEP picks some: fmt clippy doc deny crates instructions
+                    program matrix install kernel
   bench [ARG…]      run the tunnel benchmark with our release build against the peers that are installed
   compat            try us against every stock release and write the table in docs/compat.md
-  lab               try the kernel's drivers, and the program on them, in emulated kernels; takes long
+  lab               try the kernel's drivers, and the program on them, in emulated kernels (step `kernel` of the tests)
   stock             fetch the stock OpenVPN releases that the interoperability tests talk to
   install [PREFIX]  build and install the program, its links and service units (default prefix /usr/local)
 ";
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         "test" => test::test(&rest),
         "bench" => bench::bench(&rest),
         "compat" => compat::compat(),
-        "lab" => test::lab(),
+        "lab" => test::kernel(),
         "stock" => stock::fetch().map(|dir| println!("stock releases are in {}", dir.display())),
         "install" => install::install(rest.first().map_or("/usr/local", String::as_str)),
         "" | "help" | "--help" | "-h" => {

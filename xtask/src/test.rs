@@ -96,34 +96,27 @@ fn matrix() -> Result<()> {
     compat::run_matrix(false)
 }
 
-/// The driver for the kernel's `ovpn`, in a guest whose kernel has it.
-fn kernel() -> Result<()> {
-    in_guests(&[("OVPN_LAB_KERNEL", "ovpn"), ("OVPN_LAB_FILTER", "driver::")])
-}
-
 /// Everything there is to try in guests of the kernel lab: both kernels, the drivers alone and the whole program, built
-/// with some optimization: debug builds are too slow under emulation.
-pub(crate) fn lab() -> Result<()> {
-    tools::ensure(tools::LAB)?;
-    if std::env::var_os("OVPN_LAB_PROGRAM").is_some() {
-        return in_guests(&[]);
-    }
-    run(cargo().args(["build", "--quiet", "--profile", "lab", "--package", "ovpn"]))?;
-    let program = root().join("target/lab/ovpn");
-    in_guests(&[("OVPN_LAB_PROGRAM", &program.to_string_lossy())])
-}
-
-/// The variables that narrow it stand in `crates/ovpn/tests/kernel_lab.rs`.
-fn in_guests(variables: &[(&str, &str)]) -> Result<()> {
+/// with some optimization: debug builds are too slow under emulation. The variables that narrow it stand in
+/// `crates/ovpn/tests/kernel_lab.rs`.
+pub(crate) fn kernel() -> Result<()> {
     let lab = "../shared/kernel-lab/lab";
     if !root().join(lab).is_file() {
         bail!("{lab} is not there: the kernel lab lies beside the repository");
     }
     tools::ensure(tools::TEST)?;
+    tools::ensure(tools::LAB)?;
+    let program = match std::env::var_os("OVPN_LAB_PROGRAM") {
+        Some(program) => program,
+        None => {
+            run(cargo().args(["build", "--quiet", "--profile", "lab", "--package", "ovpn"]))?;
+            root().join("target/lab/ovpn").into()
+        }
+    };
     let test = ["test", "--package", "ovpn", "--all-features", "--test", "kernel_lab", "--"];
     run(cargo()
         .args(test)
         .args(["--ignored", "--exact", "in_the_lab", "--nocapture"])
-        .envs(variables.iter().copied())
+        .env("OVPN_LAB_PROGRAM", program)
         .env("OVPN_STOCK_DIR", stock::fetch()?))
 }

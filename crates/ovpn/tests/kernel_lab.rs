@@ -16,8 +16,8 @@
 //! ```
 //!
 //! `OVPN_LAB_FILTER` runs only tests whose names contain it, `OVPN_LAB_KERNEL=ovpn|dco-v2` one kernel only,
-//! `OVPN_LAB_BOOTS=1` one guest after the other, `OVPN_LAB_PROGRAM` another program than our own build. All tests
-//! pass (eight minutes on two idle cores); `cargo xtask test kernel` runs `driver::` alone.
+//! `OVPN_LAB_BOOTS=1` one guest after the other, `OVPN_LAB_PROGRAM` another program than our own build. It is the
+//! step `kernel` of `cargo xtask test` (eight minutes on two idle cores).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
