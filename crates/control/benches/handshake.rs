@@ -1,13 +1,14 @@
-//! How long a handshake keeps the server's control plane busy: one thread, no network.
+//! How long a handshake with certificates at both sides and tls-crypt keeps each side's control plane busy: one thread,
+//! no network, up to both sides' data keys.
 //!
-//! ```text
-//! handshakes [COUNT]
-//! ```
+//! `cargo bench -p ovpn-control --bench handshake`
+#![allow(missing_docs, reason = "a benchmark")]
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use criterion::{Criterion, criterion_group, criterion_main};
 use ovpn_control::{
     Answer, ClientParams, Endpoint, Event, Identity, InitialRate, Link, Now, PeerRules, Push, ServerParams,
     Session, SessionParams, SystemRandom, TlsClient, TlsOptions, TlsServer, VerifyClientCert, Wrapping,
@@ -39,8 +40,8 @@ fn issue(
     Ok(Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())?)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let count: u32 = std::env::args().nth(1).map_or(Ok(1000), |count| count.parse())?;
+/// What each side goes by.
+fn params() -> Result<(Arc<ClientParams>, Arc<ServerParams>), Box<dyn Error>> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -70,22 +71,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         single_session: false,
         compress_migrate: false,
     });
+    Ok((client, server))
+}
+
+fn handshakes(c: &mut Criterion) {
+    let (client, server) = params().unwrap_or_else(|error| panic!("{error}"));
     let rate = InitialRate { count: u32::MAX, ..InitialRate::default() };
     let mut endpoint = Endpoint::new(&server, rate, &[1; 32]);
-    let (mut client_time, mut server_time) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..count {
-        let (client_took, server_took) = handshake(&client, &server, &mut endpoint)?;
-        client_time += client_took;
-        server_time += server_took;
+    let mut group = c.benchmark_group("handshake");
+    for (name, side) in [("client", 0), ("server", 1)] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|times| {
+                let one = |_| match handshake(&client, &server, &mut endpoint) {
+                    Ok(took) => took[side],
+                    Err(error) => panic!("{error}"),
+                };
+                (0..times).map(one).sum()
+            });
+        });
     }
-    let each = |time: Duration| time / count;
-    println!(
-        "{count} handshakes: client {:?}, server {:?} each; {:.0} per second and core for a server",
-        each(client_time),
-        each(server_time),
-        f64::from(count) / server_time.as_secs_f64()
-    );
-    Ok(())
+    group.finish();
 }
 
 /// One handshake up to both sides' data keys; how long the client and the server were busy.
@@ -93,7 +98,7 @@ fn handshake(
     client_params: &Arc<ClientParams>,
     server_params: &Arc<ServerParams>,
     endpoint: &mut Endpoint,
-) -> Result<(Duration, Duration), Box<dyn Error>> {
+) -> Result<[Duration; 2], Box<dyn Error>> {
     let from = "192.0.2.2:1194".parse()?;
     let now = Now::system();
     let (mut client_time, mut server_time) = (Duration::ZERO, Duration::ZERO);
@@ -160,8 +165,11 @@ fn handshake(
         }
         client_time += start.elapsed();
         if client_up && server_up {
-            return Ok((client_time, server_time));
+            return Ok([client_time, server_time]);
         }
     }
     Err("the handshake does not end".into())
 }
+
+criterion_group!(benches, handshakes);
+criterion_main!(benches);

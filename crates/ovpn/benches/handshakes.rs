@@ -9,17 +9,14 @@
 //! turn. A handshake is one with certificates at both sides, up to the client's data keys.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod certified;
 #[path = "../tests/crowd/mod.rs"]
 mod crowd;
 
-use std::fs;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crowd::Crowd;
-use ovpn_control::{
-    ClientParams, Identity, PeerRules, TlsClient, TlsOptions, Wrapping, certificates_from_pem,
-};
+use ovpn_control::Wrapping;
 use ovpn_crypto::static_key::StaticKey;
 use ovpn_testkit::{Pair, Program, Site, StockOpenvpn, UP};
 
@@ -85,14 +82,14 @@ fn measure(site: &Site, program: &Program, count: usize) -> Run {
     let pair = Pair::new("handshakes").unwrap();
     let mut server = site.start(program, &pair.left, "server.conf", &config).unwrap();
     server.wait_for_text(UP, Duration::from_secs(20)).unwrap();
-    let params = client_params(site);
+    let key = StaticKey::from_text(&site.read("static.key")).unwrap();
+    let params = certified::params(site, Wrapping::TlsCrypt(key), LIMIT);
     let crowd = Crowd { params, server: "10.10.1.1:1194".parse().unwrap(), count, credentials: &|_| None };
-    let pids = pair.left.pids().unwrap();
-    let before = processor_time(&pids);
+    let before = pair.left.processor_time().unwrap();
     let start = Instant::now();
     let mut times = pair.right.enter(|| crowd.connect(LIMIT, &|_| {})).unwrap();
     let took = start.elapsed();
-    let busy = processor_time(&pids) - before;
+    let busy = pair.left.processor_time().unwrap() - before;
     times.sort();
     let each = u32::try_from(count).unwrap();
     Run {
@@ -101,34 +98,6 @@ fn measure(site: &Site, program: &Program, count: usize) -> Run {
         busy: busy / each,
         cores: busy.as_secs_f64() / took.as_secs_f64(),
     }
-}
-
-fn client_params(site: &Site) -> Arc<ClientParams> {
-    let rules = PeerRules {
-        ca: certificates_from_pem(site.read("ca.crt").as_bytes()).unwrap(),
-        remote_cert_tls: true,
-        ..PeerRules::default()
-    };
-    let identity =
-        Identity::from_pem(site.read("client1.crt").as_bytes(), site.read("client1.key").as_bytes()).unwrap();
-    let tls = TlsClient::new(Some(identity), rules, &TlsOptions::default()).unwrap();
-    let key = StaticKey::from_text(&site.read("static.key")).unwrap();
-    crowd::params(tls, Wrapping::TlsCrypt(key), LIMIT)
-}
-
-/// User and system time of these processes.
-fn processor_time(pids: &[i32]) -> Duration {
-    let ticks: u64 = pids
-        .iter()
-        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
-        .filter_map(|stat| {
-            // The name before may hold anything; user and system time are the 12th and 13th field after it.
-            let fields: Vec<u64> =
-                stat.rsplit_once(')')?.1.split_whitespace().map(|word| word.parse().unwrap_or(0)).collect();
-            Some(fields.get(11)? + fields.get(12)?)
-        })
-        .sum();
-    Duration::from_millis(ticks * 10)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -125,6 +125,20 @@ impl Netns {
         Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
     }
 
+    /// User and system time of the processes inside so far, in steps of 10 ms (proc(5), `/proc/pid/stat`).
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        let ticks = |pid: &i32| -> Option<u64> {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The name before may hold anything; user and system time are the 12th and 13th field after it.
+            let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+            Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+        };
+        Ok(Duration::from_millis(self.pids()?.iter().filter_map(ticks).sum::<u64>() * 10))
+    }
+
     /// Kills everything inside and waits until it is gone. A test's own threads inside (see [`enter`](Self::enter))
     /// are spared.
     fn kill_all(&self) {

@@ -1,0 +1,163 @@
+//! What many clients cost a server: the throughput of all of them sending at once beside that of one alone, and the
+//! processor time of a thousand that are idle.
+//!
+//! ```text
+//! cargo bench -p ovpn --bench clients -- [CLIENTS [ROUNDS [SECONDS]]]
+//! ```
+//!
+//! Needs root. Each client is a process of ours in a namespace of its own, on a cable of its own to the server's; all
+//! share the cores of one machine. In each round the same server carries, one after the other: one stream of one
+//! client, as many streams of that client as there are clients, one stream of each client.
+//!
+//! The thousand idle ones are control channels alone: what is measured is the server's keeping of a thousand peers, its
+//! keepalives included (one to each every ten seconds).
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod certified;
+#[path = "../tests/crowd/mod.rs"]
+mod crowd;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crowd::Crowd;
+use ovpn_control::Wrapping;
+use ovpn_testkit::{Netns, Pair, Program, Running, Site, Star, UP};
+
+const LIMIT: Duration = Duration::from_secs(100);
+const IDLE: usize = 1000;
+const SERVER: &str = "dev tun\ntopology subnet\nserver 10.77.0.0 255.255.0.0\nproto udp4\nca ca.crt\n\
+    cert server.crt\nkey server.key\ndh none\nduplicate-cn\nmax-clients 4096\nkeepalive 10 60\n\
+    connect-freq-initial 100000 10\nhand-window 120\nverb 1\n";
+/// In the tunnel.
+const SINK: &str = "10.77.0.1:5001";
+
+fn main() {
+    let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<u64>().ok());
+    let clients = numbers.next().unwrap_or(100).clamp(1, 250) as u8;
+    let rounds = numbers.next().unwrap_or(7);
+    let time = Duration::from_secs(numbers.next().unwrap_or(3));
+    let site = Site::new("clients").unwrap();
+    let program = Program::ours(env!("CARGO_BIN_EXE_ovpn"));
+    busy_clients(&site, &program, clients, rounds, time);
+    idle_clients(&site, &program);
+}
+
+fn busy_clients(site: &Site, program: &Program, clients: u8, rounds: u64, time: Duration) {
+    let star = Star::new("clients", clients).unwrap();
+    let mut server = site.start(program, &star.hub, "server.conf", SERVER).unwrap();
+    server.wait_for_text(UP, LIMIT).unwrap();
+    let mut running: Vec<Running> = Vec::new();
+    for number in 1..=clients {
+        let file = format!("client{number}.conf");
+        let config = format!(
+            "client\ndev tun\nremote 10.10.{number}.1 1194 udp4\nnobind\nca ca.crt\ncert client1.crt\n\
+             key client1.key\nremote-cert-tls server\nverb 1\n"
+        );
+        running.push(site.start(program, &star.leaves[usize::from(number) - 1], &file, &config).unwrap());
+    }
+    for client in &mut running {
+        client.wait_for_text(UP, LIMIT).unwrap();
+    }
+    let mut of_one = Vec::new();
+    let mut of_streams = Vec::new();
+    for round in 0..rounds {
+        let one = megabits(&star.hub, &star.leaves[..1], 1, time);
+        let streams = megabits(&star.hub, &star.leaves[..1], clients, time);
+        let all = megabits(&star.hub, &star.leaves, 1, time);
+        println!(
+            "round {round}: one client {one:.0} Mbit/s, with {clients} streams {streams:.0}, {clients} clients {all:.0}: {:.2} and {:.2} of it",
+            all / one,
+            all / streams
+        );
+        of_one.push(all / one);
+        of_streams.push(all / streams);
+    }
+    println!("{clients} clients ÷ one client: {}", spread(of_one));
+    println!("{clients} clients ÷ one client with as many streams: {}", spread(of_streams));
+    println!("{clients} idle clients, keepalives both ways: {:.2} % of a core", idle_share(&star.hub));
+}
+
+/// What arrives in the hub when each of `leaves` sends by `streams` connections for `time`.
+fn megabits(hub: &Netns, leaves: &[Netns], streams: u8, time: Duration) -> f64 {
+    let listener = hub.enter(|| TcpListener::bind(SINK)).unwrap().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (over, came) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                if let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(false).unwrap();
+                    scope.spawn(|| take(stream, &came, &over));
+                } else {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        for leaf in leaves {
+            for _ in 0..streams {
+                scope.spawn(|| leaf.enter(|| give(SINK.parse().unwrap(), &over)).unwrap());
+            }
+        }
+        // All are connected and beyond their slow start.
+        std::thread::sleep(Duration::from_secs(1));
+        let (before, start) = (came.load(Ordering::Relaxed), Instant::now());
+        std::thread::sleep(time);
+        let bytes = came.load(Ordering::Relaxed) - before;
+        let megabits = bytes as f64 * 8e-6 / start.elapsed().as_secs_f64();
+        over.store(true, Ordering::Relaxed);
+        megabits
+    })
+}
+
+fn give(to: SocketAddr, over: &AtomicBool) {
+    let mut stream = TcpStream::connect_timeout(&to, LIMIT).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let block = vec![7; 128 << 10];
+    while !over.load(Ordering::Relaxed) {
+        // A full queue is no error.
+        let _ = stream.write(&block);
+    }
+}
+
+fn take(mut stream: TcpStream, came: &AtomicU64, over: &AtomicBool) {
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut block = vec![0; 128 << 10];
+    while !over.load(Ordering::Relaxed) {
+        if let Ok(len) = stream.read(&mut block) {
+            came.fetch_add(len as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+fn idle_clients(site: &Site, program: &Program) {
+    let pair = Pair::new("clients").unwrap();
+    let mut server = site.start(program, &pair.left, "idle.conf", SERVER).unwrap();
+    server.wait_for_text(UP, LIMIT).unwrap();
+    let crowd = Crowd {
+        params: certified::params(site, Wrapping::None, LIMIT),
+        server: "10.10.1.1:1194".parse().unwrap(),
+        count: IDLE,
+        credentials: &|_| None,
+    };
+    pair.right.enter(|| crowd.connect(LIMIT, &|_| {})).unwrap();
+    // The last handshakes' work is done.
+    std::thread::sleep(Duration::from_secs(5));
+    println!("{IDLE} idle peers: {:.2} % of a core", idle_share(&pair.left));
+}
+
+/// What the programs of a namespace take of a core, per cent.
+fn idle_share(ns: &Netns) -> f64 {
+    let (before, start) = (ns.processor_time().unwrap(), Instant::now());
+    std::thread::sleep(Duration::from_secs(20));
+    let used = ns.processor_time().unwrap() - before;
+    100.0 * used.as_secs_f64() / start.elapsed().as_secs_f64()
+}
+
+fn spread(mut ratios: Vec<f64>) -> String {
+    ratios.sort_by(f64::total_cmp);
+    let [least, .., most] = ratios.as_slice() else { return format!("{ratios:.2?}") };
+    format!("{:.2} ({least:.2}–{most:.2})", ratios[ratios.len() / 2])
+}
