@@ -37,6 +37,7 @@ pub(crate) const TEST: &[Tool] = &[
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "jq", package: "jq" },
     Tool { program: "valgrind", package: "valgrind" },
+    Tool { program: "faketime", package: "faketime" },
     Tool { program: "nc", package: "netcat-openbsd" },
     Tool { program: "openvpn", package: "openvpn" },
     Tool { program: "mmdebstrap", package: "mmdebstrap" },

@@ -152,7 +152,8 @@ impl DropReason {
                  this server's tls-crypt-v2 key"
             }
             Self::ClientKeyTooOld => {
-                "tls-crypt-v2 client key older than tls-crypt-v2-max-age allows: make the client a new one"
+                "tls-crypt-v2 client key older than tls-crypt-v2-max-age allows by this machine's clock: make the \
+                 client a new one, or set the clock"
             }
             Self::CookieRequired => "tls-crypt-v2 client too old for cookies, which force-cookie demands",
             Self::Closed => "packet for a session that is over",

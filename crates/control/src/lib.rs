@@ -23,10 +23,12 @@
 //! | `tls` | the one place that knows rustls |
 //! | `verify`, `profile` | whether the peer's certificate is accepted |
 //! | `certificate` | what a certificate says, in OpenVPN's notation |
+//! | `calendar` | what this machine's clock says about a time in a certificate, in words |
 //! | `negotiation` | ciphers and protocol flags, in all three roles |
 #![forbid(unsafe_code)]
 
 mod association;
+mod calendar;
 mod certificate;
 mod cipher;
 mod endpoint;

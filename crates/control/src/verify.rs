@@ -16,6 +16,7 @@ use webpki::{
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
+use crate::calendar;
 use crate::certificate::{CLIENT_AUTH, CertificateFacts, PeerChain, SERVER_AUTH};
 use crate::profile::CertProfile;
 
@@ -404,28 +405,26 @@ impl Verifier {
             E::CertExpired { time, not_after } => (
                 RefusalKind::Expired,
                 format!(
-                    "the {who}'s certificate ({subject}) or one of its issuers expired {} ago: renew it (or set this \
-                     machine's clock)",
-                    age(time.as_secs().saturating_sub(not_after.as_secs()))
+                    "the {who}'s certificate ({subject}) or one of its issuers {}",
+                    calendar::expired(not_after.as_secs(), time.as_secs())
                 ),
             ),
             E::CertNotValidYet { time, not_before } => (
                 RefusalKind::Expired,
                 format!(
-                    "the {who}'s certificate ({subject}) or one of its issuers is valid only in {}: set the clocks of \
-                     both machines",
-                    age(not_before.as_secs().saturating_sub(time.as_secs()))
+                    "the {who}'s certificate ({subject}) or one of its issuers {}",
+                    calendar::not_valid_yet(not_before.as_secs(), time.as_secs())
                 ),
             ),
             E::CertRevoked => (
                 RefusalKind::Revoked,
                 format!("the {who}'s certificate ({subject}) is revoked by `crl-verify`: it needs a new one"),
             ),
-            E::CrlExpired { .. } => (
-                RefusalKind::UnknownCa,
+            E::CrlExpired { time, next_update } => (
+                RefusalKind::Expired,
                 format!(
-                    "the revocation list for the {who}'s certificate ({subject}) has expired: renew the file of \
-                         `crl-verify`"
+                    "the revocation list of `crl-verify` for the {who}'s certificate ({subject}) {}",
+                    calendar::expired(next_update.as_secs(), time.as_secs())
                 ),
             ),
             E::UnknownRevocationStatus => (
@@ -486,14 +485,5 @@ impl Verifier {
             ),
         };
         Refusal { kind, sentence }
-    }
-}
-
-fn age(seconds: u64) -> String {
-    match seconds {
-        0..=119 => format!("{seconds} seconds"),
-        120..=7199 => format!("{} minutes", seconds / 60),
-        7200..=172_799 => format!("{} hours", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
     }
 }

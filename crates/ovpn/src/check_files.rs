@@ -1,5 +1,5 @@
 //! What `ovpn check` sees in the files that a configuration names: missing ones, keys that others can read, certificates that
-//! have expired.
+//! have expired or are not valid yet.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -16,6 +16,7 @@ const SOON: i64 = 30;
 /// Everything to be said, at time `now` in seconds since 1970.
 pub(crate) fn look(c: &Config, now: u64) -> Vec<Diagnostic> {
     let mut out = Vec::new();
+    let today = format!("this machine's clock says {}", pki::day(now));
     let entry = c.connections.first();
     let auth = c.tls.tls_auth.as_ref().or(entry.and_then(|e| e.tls_auth.as_ref())).map(|(key, _)| key);
     let crypt = c.tls.tls_crypt.as_ref().or(entry.and_then(|e| e.tls_crypt.as_ref()));
@@ -68,26 +69,37 @@ pub(crate) fn look(c: &Config, now: u64) -> Vec<Diagnostic> {
         if let ("crl-verify", Some(end)) = (option, next_list(&text))
             && end < i64::try_from(now).unwrap_or(i64::MAX)
         {
-            let date = pki::day(u64::try_from(end).unwrap_or(0));
             out.push(say(
                 Class::Incomplete,
-                format!("the revocation list ended on {date}, so that every certificate is refused"),
+                format!(
+                    "the revocation list ended on {}, so that every certificate is refused; {today}",
+                    day(end)
+                ),
                 "make a new one: `ovpn profile revoke NAME`, or easy-rsa's `gen-crl`",
             ));
         }
         if matches!(option, "ca" | "cert" | "extra-certs") {
-            for (name, expires) in certificates(&text) {
-                let days = (expires - i64::try_from(now).unwrap_or(i64::MAX)).div_euclid(86_400);
-                let date = pki::day(u64::try_from(expires).unwrap_or(0));
-                if days < 0 {
+            for (name, (starts, expires)) in certificates(&text) {
+                let now = i64::try_from(now).unwrap_or(i64::MAX);
+                let days = (expires - now).div_euclid(86_400);
+                let date = day(expires);
+                if now < starts {
+                    let date = day(starts);
+                    let text = format!("the certificate {name} is valid only from {date} on; {today}");
+                    out.push(say(
+                        Class::Incomplete,
+                        text,
+                        "set the clock; if it is right, have a new one issued",
+                    ));
+                } else if days < 0 {
                     let help = if c.role == Role::Server {
-                        "have its authority issue a new one"
+                        "set the clock if that is wrong, else have its authority issue a new one"
                     } else {
-                        "get a new one (from `ovpn init`: `ovpn profile renew NAME`)"
+                        "set the clock if that is wrong, else get a new one (from `ovpn init`: `ovpn profile renew NAME`)"
                     };
                     out.push(say(
                         Class::Incomplete,
-                        format!("the certificate {name} expired on {date}"),
+                        format!("the certificate {name} expired on {date}; {today}"),
                         help,
                     ));
                 } else if days < SOON {
@@ -115,14 +127,20 @@ fn readable_by_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o007 != 0)
 }
 
-/// Subject and end of every certificate that can be read; others are for the handshake to judge.
-fn certificates(pem: &[u8]) -> Vec<(String, i64)> {
+fn day(unix: i64) -> String {
+    pki::day(u64::try_from(unix).unwrap_or(0))
+}
+
+/// Subject, beginning and end of every certificate that can be read; others are for the handshake to judge.
+fn certificates(pem: &[u8]) -> Vec<(String, (i64, i64))> {
     x509_parser::pem::Pem::iter_from_buffer(pem)
         .filter_map(Result::ok)
         .filter(|block| block.label.ends_with("CERTIFICATE"))
         .filter_map(|block| {
             let certificate = block.parse_x509().ok()?;
-            Some((certificate.subject().to_string(), certificate.validity().not_after.timestamp()))
+            let validity = certificate.validity();
+            let times = (validity.not_before.timestamp(), validity.not_after.timestamp());
+            Some((certificate.subject().to_string(), times))
         })
         .collect()
 }
@@ -158,6 +176,9 @@ mod tests {
         assert!(late[0].2.starts_with("the certificate CN=Test expired on 20"), "{}", late[0].2);
         let near = said(&text, now + (pki::LONG_DAYS - 10) * 86_400);
         assert_eq!(near[0].0, Class::Advice);
+        let early = said(&text, 86_400);
+        assert!(early[0].2.starts_with("the certificate CN=Test is valid only from 20"), "{}", early[0].2);
+        assert!(early[0].2.ends_with("clock says 1970-01-02"), "{}", early[0].2);
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }

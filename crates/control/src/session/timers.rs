@@ -73,14 +73,21 @@ impl Session {
         }
         if due(self.active.handshake_deadline(timing.hand_window)) {
             let seconds = timing.hand_window.as_secs();
-            let heard = self.active.association.remote.is_some();
-            let advice = match (&self.own.params, heard) {
-                (Params::Server(_), _) => "the client may have gone, or refused our certificate; see its log",
-                (_, false) => {
+            let association = &self.active.association;
+            let advice = match (&self.own.params, association.remote, association.exchange.chain()) {
+                (Params::Server(_), ..) => {
+                    "the client may have gone, or refused our certificate; see its log"
+                }
+                (_, None, _) => {
                     "nothing came back at all: check address, port and firewall, and that both sides use the same \
                      tls-auth, tls-crypt or tls-crypt-v2 key"
                 }
-                (_, true) => "the peer fell silent: check the network, and the peer's log",
+                (_, Some(_), None) => "the peer fell silent: check the network, and the peer's log",
+                // Stock servers refuse without a word.
+                (_, Some(_), Some(_)) => {
+                    "the peer fell silent when it had seen our certificate, and may have refused it: its log says \
+                     why; compare both machines' clocks"
+                }
             };
             return self.key_failed(
                 now,

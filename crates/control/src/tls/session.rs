@@ -209,7 +209,8 @@ fn explain_alert(alert: AlertDescription, peer: &str, our: &str) -> String {
         ),
         A::CertificateExpired => {
             format!(
-                "the {peer} says that our certificate has expired or is not valid yet: renew it, and check both clocks"
+                "the {peer} says that our certificate has expired or is not valid yet: compare both machines' clocks, \
+                 and renew the certificate if both are right"
             )
         }
         A::CertificateRevoked => format!("the {peer} says that our certificate is revoked: get a new one"),
@@ -223,7 +224,7 @@ fn explain_alert(alert: AlertDescription, peer: &str, our: &str) -> String {
         | A::DecryptError => {
             format!(
                 "the {peer} refused our certificate ({alert:?}): it must be a {our} certificate that the {peer}'s \
-                 rules accept; its log says which"
+                 rules accept, and valid already by the {peer}'s clock; its log says which"
             )
         }
         A::ProtocolVersion | A::HandshakeFailure | A::InsufficientSecurity => format!(
