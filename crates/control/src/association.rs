@@ -118,6 +118,11 @@ impl Association {
         true
     }
 
+    /// Whether renegotiations have their key.
+    pub(crate) fn has_dynamic_key(&self) -> bool {
+        self.wraps.dynamic.is_some()
+    }
+
     /// Peers that make keys with the exporter take any number of acks.
     pub(crate) fn lift_ack_limit(&mut self) {
         self.limits.acks = 8;

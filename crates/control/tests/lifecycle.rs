@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::pki;
-use common::{To, Weather, World, failure};
+use common::{To, Weather, World};
 use ovpn_control::{
-    AuthCause, Credentials, DataFormat, Event, FailureKind, P2pParams, P2pTls, PendingAuth, PullAction,
-    PullFilter, Reject, Session, TlsClient, TlsOptions, TlsServer, VerifyClientCert, Wrapping,
+    AuthCause, Credentials, Event, FailureKind, PendingAuth, PullAction, PullFilter, Reject, Session,
+    TlsOptions, Wrapping,
 };
 use ovpn_wire::message::{Advance, AuthFailed};
 
@@ -388,114 +388,4 @@ fn tcp_keeps_state_from_the_first_packet() {
         Some(Session::server(Arc::clone(&world.server_params), accepted, random, world.now).unwrap());
     world.drain();
     up(world);
-}
-
-// Point-to-point peers.
-
-struct Pair {
-    now: ovpn_control::Now,
-    peers: [Session; 2],
-    events: [Vec<Event>; 2],
-}
-
-fn p2p_params(server: bool, wrapping: Wrapping) -> P2pParams {
-    let options = TlsOptions::default();
-    let tls = if server {
-        let identity = pki::pki().server.identity();
-        P2pTls::Server(TlsServer::new(identity, pki::rules(), VerifyClientCert::Require, &options).unwrap())
-    } else {
-        P2pTls::Client(TlsClient::new(Some(pki::pki().client.identity()), pki::rules(), &options).unwrap())
-    };
-    P2pParams {
-        session: pki::session(wrapping),
-        tls,
-        peer_info: Vec::new(),
-        single_session: false,
-        tls_crypt_v2: None,
-    }
-}
-
-impl Pair {
-    fn new(server_initiates: bool) -> Self {
-        let now = ovpn_control::Now { instant: std::time::Instant::now(), unix: common::UNIX };
-        let mut dice = common::Dice::new(5);
-        let mut peer = |server, initiate| {
-            let params = Arc::new(p2p_params(server, Wrapping::TlsCrypt(pki::static_key(4))));
-            Session::p2p(params, None, initiate, Box::new(dice.random()), now).unwrap()
-        };
-        Self {
-            now,
-            peers: [peer(false, true), peer(true, server_initiates)],
-            events: [Vec::new(), Vec::new()],
-        }
-    }
-
-    fn exchange(&mut self) {
-        for _ in 0..200 {
-            let mut quiet = true;
-            for from in 0..2 {
-                while let Some(event) = self.peers[from].poll_event() {
-                    self.events[from].push(event);
-                }
-                while let Some(packet) = self.peers[from].poll_transmit() {
-                    quiet = false;
-                    let _ = self.peers[1 - from].handle_packet(self.now, &packet);
-                }
-            }
-            if quiet {
-                return;
-            }
-        }
-        panic!("no end to the exchange");
-    }
-
-    fn wait(&mut self, seconds: u64) {
-        for _ in 0..seconds {
-            self.now.instant += Duration::from_secs(1);
-            self.now.unix += 1;
-            for peer in &mut self.peers {
-                if peer.poll_timeout().is_some_and(|(at, _)| at <= self.now.instant) {
-                    peer.handle_timeout(self.now);
-                }
-            }
-            self.exchange();
-        }
-    }
-}
-
-#[test]
-fn point_to_point() {
-    for server_initiates in [true, false] {
-        let mut pair = Pair::new(server_initiates);
-        pair.exchange();
-        let [client, server] = &pair.peers;
-        let negotiated = client.negotiated().unwrap();
-        assert_eq!(Some(negotiated), server.negotiated());
-        assert!(negotiated.tls_ekm && negotiated.dyn_tls_crypt && negotiated.cc_exit);
-        assert_eq!(negotiated.format, DataFormat::V2);
-        assert!(negotiated.peer_id.is_some());
-        pair.peers[1].renegotiate(pair.now);
-        pair.exchange();
-        pair.wait(70);
-        for events in &pair.events {
-            assert_eq!(count(events, |event| matches!(event, Event::UseKey { .. })), 1, "{events:?}");
-            assert!(failure(events).is_none());
-        }
-    }
-}
-
-#[test]
-fn a_point_to_point_peer_restarts() {
-    let mut pair = Pair::new(true);
-    pair.exchange();
-    let params = Arc::new(p2p_params(false, Wrapping::TlsCrypt(pki::static_key(4))));
-    let mut dice = common::Dice::new(77);
-    pair.peers[0] = Session::p2p(params, None, true, Box::new(dice.random()), pair.now).unwrap();
-    pair.events = [Vec::new(), Vec::new()];
-    pair.exchange();
-    pair.wait(5);
-    for events in &pair.events {
-        assert_eq!(count(events, |event| matches!(event, Event::Established(_))), 1, "{events:?}");
-    }
-    assert_eq!(pair.peers[0].negotiated(), pair.peers[1].negotiated());
 }

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use ovpn_crypto::secret::Secret;
 use ovpn_wire::opcode::Opcode;
 use ovpn_wire::push::PushAssembler;
 
 use super::local::Own;
 use crate::association::Association;
 use crate::exchange::{Exchange, RemoteHello};
-use crate::{AuthId, Failure, Negotiated, Now};
+use crate::{AuthId, Failure, FailureKind, Negotiated, Now};
 
 /// A conversation.
 pub(super) struct Dialogue {
@@ -115,6 +116,33 @@ impl Dialogue {
         self.renegotiate_at = None;
         tracing::debug!(%key_id, "renegotiation");
         Ok(())
+    }
+
+    /// Dynamic tls-crypt comes into force; once and for all, as its packets are counted.
+    pub(super) fn use_dynamic_key(&mut self) -> Result<(), Failure> {
+        if self.association.has_dynamic_key() {
+            return Ok(());
+        }
+        let mut exported = Secret::<256>::zeroed();
+        self.export(Association::DYNAMIC_LABEL, exported.expose_mut())?;
+        if !self.association.set_dynamic_key(&exported) {
+            return Err(Failure::new(
+                FailureKind::Protocol,
+                "the cryptographic library refuses the dynamic tls-crypt key",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Keying material of the current key's TLS session.
+    pub(super) fn export(&self, label: &str, out: &mut [u8]) -> Result<(), Failure> {
+        match self.association.exchange.keys() {
+            Some((tls, _)) => tls.export(label, out).map_err(|error| Failure::new(FailureKind::Tls, error.0)),
+            None => Err(Failure::new(
+                FailureKind::Protocol,
+                "keying material is wanted before the key exchange is done",
+            )),
+        }
     }
 
     /// When the current key must be active.

@@ -1,15 +1,14 @@
 //! What follows when a key gets further: logins, negotiation, data keys.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ovpn_crypto::key2::P2P_PEER_ID_LABEL;
-use ovpn_crypto::secret::Secret;
 use ovpn_wire::opcode::Opcode;
 use ovpn_wire::peer_info::IvProto;
 
 use super::dialogue::{Dialogue, Login, Pull};
 use super::{Session, keys};
-use crate::association::Association;
 use crate::exchange::{RemoteHello, Step};
 use crate::params::Params;
 use crate::{AuthCause, AuthId, AuthRequest, Event, Failure, FailureKind, Negotiated, Now, negotiation};
@@ -129,8 +128,18 @@ impl Session {
             self.events.push_back(Event::AuthRequest(Box::new(request)));
         } else if first {
             dialogue.remote = Some(hello);
+            self.expect_dynamic_key(which)?;
         }
         Ok(())
+    }
+
+    /// A point-to-point peer knows all that it agrees on before its own last packets are acknowledged, and the peer's
+    /// first soft reset, which stands for those acknowledgements, is wrapped with the dynamic key.
+    fn expect_dynamic_key(&mut self, which: Which) -> Result<(), Failure> {
+        match self.p2p_negotiated(which)? {
+            Some(negotiated) if negotiated.dyn_tls_crypt => self.dialogue(which).use_dynamic_key(),
+            _ => Ok(()),
+        }
     }
 
     /// Everything of the key exchange was acknowledged.
@@ -186,14 +195,24 @@ impl Session {
         if which == Which::Initial {
             self.promote(now);
         }
-        let Params::P2p(params) = &self.own.params else { return Ok(()) };
-        let Some(remote) = &self.active.remote else { return Ok(()) };
+        match self.p2p_negotiated(Which::Active)? {
+            Some(negotiated) => self.establish(negotiated),
+            None => Ok(()),
+        }
+    }
+
+    /// What point-to-point peers agree on; `None` in other roles.
+    fn p2p_negotiated(&mut self, which: Which) -> Result<Option<Negotiated>, Failure> {
+        let role = self.role;
+        let Params::P2p(params) = &self.own.params else { return Ok(None) };
+        let params = Arc::clone(params);
+        let dialogue = self.dialogue(which);
+        let Some(remote) = &dialogue.remote else { return Ok(None) };
         let mut exported = [0; 3];
         if remote.peer_info.iv_proto().contains(IvProto::TLS_KEY_EXPORT) {
-            export(&self.active.association, P2P_PEER_ID_LABEL, &mut exported)?;
+            dialogue.export(P2P_PEER_ID_LABEL, &mut exported)?;
         }
-        let negotiated = negotiation::p2p(&params.session, self.role, remote, exported)?;
-        self.establish(negotiated)
+        negotiation::p2p(&params.session, role, remote, exported).map(Some)
     }
 
     /// The initial dialogue takes the place of the active one.
@@ -208,14 +227,7 @@ impl Session {
     pub(super) fn establish(&mut self, negotiated: Negotiated) -> Result<(), Failure> {
         let dialogue = &mut self.active;
         if negotiated.dyn_tls_crypt {
-            let mut exported = Secret::<256>::zeroed();
-            export(&dialogue.association, Association::DYNAMIC_LABEL, exported.expose_mut())?;
-            if !dialogue.association.set_dynamic_key(&exported) {
-                return Err(Failure::new(
-                    FailureKind::Protocol,
-                    "the cryptographic library refuses the dynamic tls-crypt key",
-                ));
-            }
+            dialogue.use_dynamic_key()?;
         }
         if negotiated.tls_ekm {
             dialogue.association.lift_ack_limit();
@@ -304,14 +316,4 @@ fn advance(dialogue: &mut Dialogue, own: &mut super::Own, now: Now) -> Vec<Step>
     let mut steps = Vec::new();
     dialogue.association.advance(now, own, &mut steps);
     steps
-}
-
-fn export(association: &Association, label: &str, out: &mut [u8]) -> Result<(), Failure> {
-    match association.exchange.keys() {
-        Some((tls, _)) => tls.export(label, out).map_err(|error| Failure::new(FailureKind::Tls, error.0)),
-        None => Err(Failure::new(
-            FailureKind::Protocol,
-            "keying material is wanted before the key exchange is done",
-        )),
-    }
 }
