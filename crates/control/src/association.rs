@@ -10,6 +10,9 @@
 //!  we:    … key 1 active ── soft reset, key 2 ────────── ack, key 1 ── soft reset, key 2, again ──▶
 //!  peer:  … ack lost ────── (not yet) ── repeats key 1 ─────────────── takes it ────────────────▶
 //! ```
+//!
+//! Over a byte stream nothing is lost, and what comes late is too late: a stock peer ends the connection at a packet
+//! of a key that it has left. So a former key only listens there; what is said with it is said again with the next one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,6 +46,8 @@ pub(crate) struct Association {
     pub(crate) exchange: Exchange,
     /// The key before, as long as the peer may still be at it.
     former: Option<Exchange>,
+    /// Packets travel in a byte stream.
+    stream: bool,
 }
 
 /// The wrapping of the first key and that of all others.
@@ -100,8 +105,9 @@ impl Association {
             wrapped_key,
             metadata: None,
             limits,
-            exchange,
+            exchange: exchange.over_stream(params.link.is_tcp()),
             former: None,
+            stream: params.link.is_tcp(),
         }
     }
 
@@ -130,7 +136,7 @@ impl Association {
 
     /// Goes on to the next key; the one before stays until the next one is active.
     pub(crate) fn renew(&mut self, next: Exchange) {
-        let next = next.after(&self.exchange);
+        let next = next.after(&self.exchange).over_stream(self.stream);
         self.former = Some(std::mem::replace(&mut self.exchange, next));
     }
 
@@ -202,6 +208,9 @@ impl Association {
     pub(crate) fn transmit(&mut self, now: Now, out: &mut impl Extend<Vec<u8>>) {
         let mut body = Vec::new();
         let limits = self.limits;
+        if let Some(former) = self.former.as_mut().filter(|_| self.stream) {
+            while former.next_packet(now.instant, limits).is_some() {}
+        }
         for exchange in self.former.iter_mut().chain([&mut self.exchange]) {
             let key_id = exchange.key_id;
             while let Some(packet) = exchange.next_packet(now.instant, limits) {

@@ -152,6 +152,12 @@ impl Exchange {
         }
     }
 
+    /// Over a byte stream, or not.
+    pub(crate) fn over_stream(mut self, stream: bool) -> Self {
+        self.sender = self.sender.over_stream(stream);
+        self
+    }
+
     /// With what the key before learnt about the way to the peer.
     pub(crate) fn after(mut self, former: &Self) -> Self {
         self.sender = self.sender.with_round_trip(former.sender.round_trip());

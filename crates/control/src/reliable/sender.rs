@@ -18,6 +18,10 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(16);
 /// The shortest pause, however near the peer is.
 const MIN_TIMEOUT: Duration = Duration::from_millis(250);
 
+/// The shortest pause over a byte stream, which loses nothing: only a peer that was not ready to take a message makes it
+/// due again. One that went on to its next key takes a repetition for nonsense; stock then ends the connection.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A message on its way.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -43,6 +47,8 @@ pub struct Sender {
     initial_timeout: Duration,
     /// How long the peer takes to acknowledge, once known.
     round_trip: Option<Duration>,
+    /// Packets travel in a byte stream.
+    stream: bool,
     window: VecDeque<Outgoing>,
 }
 
@@ -53,6 +59,7 @@ impl Sender {
             next,
             initial_timeout,
             round_trip: None,
+            stream: false,
             window: VecDeque::with_capacity(SEND_WINDOW as usize),
         }
     }
@@ -63,18 +70,26 @@ impl Sender {
         self
     }
 
+    /// Over a byte stream, or not.
+    pub fn over_stream(mut self, stream: bool) -> Self {
+        self.stream = stream;
+        self
+    }
+
     /// How long the peer takes to acknowledge, smoothed.
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }
 
-    /// The pause after a message's first transmission: the configured one, or less where the peer is known to be
-    /// near.
-    fn first_timeout(&self) -> Duration {
-        match self.round_trip {
+    /// The pause after a message's first transmission, by its opcode: the configured one, or less where the peer is
+    /// known to be near. Over a byte stream only resets are repeated soon, as the peer may not have been ready for one.
+    fn first_timeout(&self) -> impl Fn(Opcode) -> Duration + use<> {
+        let reset = match self.round_trip {
             Some(time) => (time * 4).max(MIN_TIMEOUT).min(self.initial_timeout),
             None => self.initial_timeout,
-        }
+        };
+        let other = if self.stream { self.initial_timeout.max(STREAM_TIMEOUT) } else { reset };
+        move |opcode| if matches!(opcode, Opcode::ControlV1 | Opcode::ControlWkcV1) { other } else { reset }
     }
 
     /// Whether another message fits.
@@ -145,7 +160,7 @@ impl Sender {
         let timeout = self.first_timeout();
         for message in &mut self.window {
             message.due = now;
-            message.timeout = timeout;
+            message.timeout = timeout(message.opcode);
         }
     }
 
@@ -156,7 +171,7 @@ impl Sender {
         message.sent_once = (!message.sent).then_some(now);
         if !message.sent {
             message.sent = true;
-            message.timeout = first_timeout;
+            message.timeout = first_timeout(message.opcode);
         }
         message.due = now + message.timeout;
         message.timeout = (message.timeout * 2).min(MAX_TIMEOUT.max(self.initial_timeout));
@@ -250,6 +265,18 @@ mod tests {
         // What was sent twice says nothing about the way.
         sender.acknowledge(&[3], later + Duration::from_millis(401));
         assert_eq!(sender.round_trip(), Some(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn a_stream_is_trusted() {
+        let start = Instant::now();
+        let mut sender = Sender::new(0, TIMEOUT).over_stream(true);
+        sender.push(Opcode::SoftResetV1, Vec::new(), start);
+        sender.push(Opcode::ControlV1, Vec::new(), start);
+        assert_eq!(due(&mut sender, start), [0, 1]);
+        assert_eq!(due(&mut sender, start + TIMEOUT), [0]);
+        sender.acknowledge(&[0], start + TIMEOUT);
+        assert_eq!(sender.deadline(), Some(start + STREAM_TIMEOUT));
     }
 
     #[test]

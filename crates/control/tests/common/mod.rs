@@ -52,10 +52,13 @@ pub struct Weather {
     pub delay_ms: u64,
     pub jitter_ms: u64,
     pub mtu: usize,
+    /// A byte stream: in order, nothing lost; what the network loses comes late.
+    pub stream: bool,
 }
 
 impl Weather {
-    pub const FAIR: Self = Self { loss: 0, duplicate: 0, reorder: 0, delay_ms: 10, jitter_ms: 0, mtu: 1500 };
+    pub const FAIR: Self =
+        Self { loss: 0, duplicate: 0, reorder: 0, delay_ms: 10, jitter_ms: 0, mtu: 1500, stream: false };
 
     pub fn stormy(dice: &mut Dice) -> Self {
         Self {
@@ -65,6 +68,7 @@ impl Weather {
             delay_ms: 1 + dice.below(150),
             jitter_ms: dice.below(60),
             mtu: 1250 - 28,
+            stream: false,
         }
     }
 }
@@ -228,6 +232,16 @@ impl World {
             self.resets[to as usize] = packet[0] & 7;
         }
         let weather = self.weather;
+        if weather.stream {
+            let mut delay = weather.delay_ms + self.dice.below(weather.jitter_ms + 1);
+            if self.dice.percent(weather.loss) {
+                delay += 200 + self.dice.below(1500);
+            }
+            let before = self.flight.iter().filter(|flying| flying.2 == to).map(|flying| flying.0).max();
+            let at = (self.now.instant + Duration::from_millis(delay)).max(before.unwrap_or(self.start));
+            self.sent += 1;
+            return self.flight.push((at, self.sent, to, packet));
+        }
         if packet.len() > weather.mtu || self.dice.percent(weather.loss) {
             return;
         }
@@ -373,7 +387,12 @@ impl World {
             (To::Server, Some(server)) => server.handle_packet(self.now, packet),
             (To::Server, None) => {
                 let from: SocketAddr = CLIENT.parse().unwrap();
-                match self.endpoint.handle_packet(self.now, from, packet) {
+                let answer = if self.weather.stream {
+                    self.endpoint.accept_stream(self.now, packet).map(|it| Answer::Accepted(Box::new(it)))
+                } else {
+                    self.endpoint.handle_packet(self.now, from, packet)
+                };
+                match answer {
                     Ok(Answer::Reply(reply)) => {
                         self.throw(To::Client, reply);
                         Ok(())
