@@ -16,5 +16,6 @@ pub mod tcp_framing;
 // Data channel.
 pub mod compression;
 pub mod data_packet;
+pub mod fragment;
 pub mod inner;
 pub mod payload;
