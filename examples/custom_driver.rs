@@ -57,6 +57,7 @@ impl Tally {
             key_del: true,
             float: false,
             framing: false,
+            fragment: false,
             system_routes: true,
             peer_exit: false,
         };
@@ -251,6 +252,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         local: None,
         vpn: ovpn_dco::VpnAddrs::default(),
         framing: ovpn_dco::Framing::None,
+        fragment: None,
     })?;
     sender.send_to(&[DATA_V2 << 3, 0, 0, 7, 1, 2, 3, 4], here)?;
     sender.send_to(b"\x38a control packet", here)?;

@@ -12,6 +12,7 @@ use ovpn_dco::{
     Protocol, TransportId, VpnAddrs,
 };
 use ovpn_engine::decrypt::Kind;
+use ovpn_engine::drop_reason::DropReason;
 use ovpn_engine::framing::{BadFrame, frames};
 use ovpn_engine::lzo as lzo1x;
 use ovpn_engine::offload::checksum::{Sum, pseudo_header};
@@ -46,7 +47,7 @@ fn peer_id() -> PeerId {
     PeerId::new(7).unwrap()
 }
 
-fn end(format: DataFormat, framing: Framing, out: u8, into: u8) -> PeerTable {
+fn end(format: DataFormat, framing: Framing, fragment: Option<u16>, out: u8, into: u8) -> PeerTable {
     let table = PeerTable::new(TableConfig { mode: Mode::P2p, allow_none_cipher: true }, Box::new(NoEvents));
     let peer = PeerConfig {
         id: peer_id(),
@@ -56,6 +57,7 @@ fn end(format: DataFormat, framing: Framing, out: u8, into: u8) -> PeerTable {
         local: None,
         vpn: VpnAddrs::default(),
         framing,
+        fragment,
     };
     table.peer_new(&peer, Some(Protocol::Udp), Timestamp::default()).unwrap();
     let direction = |byte| KeyDirection { cipher_key: vec![byte; 32], nonce_tail: [byte; 8] };
@@ -95,9 +97,10 @@ pub fn decrypt(data: &[u8]) {
     let [choice, data @ ..] = data else { return };
     let format = [DataFormat::V2, DataFormat::V1, DataFormat::Epoch][usize::from(choice & 3) % 3];
     let framing = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2][usize::from(choice >> 2 & 3)];
-    let receiver = end(format, framing, 1, 2);
-    // The sender adds no framing: the input is the framing.
-    let sender = end(format, Framing::None, 2, 1);
+    let fragment = (choice & 0x20 != 0).then_some(1172);
+    let receiver = end(format, framing, fragment, 1, 2);
+    // The sender adds no framing and no fragment header: the input is both.
+    let sender = end(format, Framing::None, None, 2, 1);
     let from = Source { remote: "192.0.2.1:1194".parse().unwrap(), local: None };
     let (to, back) = (receiver.peer(peer_id()).unwrap(), sender.peer(peer_id()).unwrap());
     let mut sealed = vec![0; 66_000];
@@ -115,9 +118,11 @@ pub fn decrypt(data: &[u8]) {
             };
             &sealed[..len]
         };
-        let before = (receiver.drops().total(), to.info().stats.link.rx_packets);
+        // Packets that stay incomplete are counted when their place is taken, beside the packet that takes it.
+        let dropped = || receiver.drops().total() - receiver.drops().get(DropReason::MissingFragments);
+        let before = (dropped(), to.info().stats.link.rx_packets);
         let opened = tables.rx(&to, now).open(packet, Some(&from), &mut out[..room]);
-        let after = (receiver.drops().total(), to.info().stats.link.rx_packets);
+        let after = (dropped(), to.info().stats.link.rx_packets);
         assert_eq!(after, (before.0 + u64::from(opened.is_err()), before.1 + 1));
         if let Ok(opened) = opened {
             assert!(opened.len() <= room);

@@ -112,6 +112,8 @@ pub struct LocalOptions {
     pub ifconfig: Option<(String, String)>,
     /// Compression framing is on.
     pub comp_lzo: bool,
+    /// The fragment header stands before every payload.
+    pub fragment: bool,
     /// `keydir 0` or `1` of tls-auth.
     pub keydir: Option<u8>,
     /// The `cipher` to name, as an OpenSSL name; `None` leaves it out.
@@ -128,6 +130,7 @@ impl Default for LocalOptions {
             tun_mtu: 1500,
             ifconfig: None,
             comp_lzo: false,
+            fragment: false,
             keydir: None,
             cipher: None,
             auth: "SHA1".into(),

@@ -59,6 +59,8 @@ pub struct Capabilities {
     pub float: bool,
     /// Speaks the compression framings of old peers.
     pub framing: bool,
+    /// Cuts packets into pieces, and joins them, for old peers.
+    pub fragment: bool,
     /// Follows the system's routing table for networks behind peers (else `route_add` is needed).
     pub system_routes: bool,
     /// Reports exits that older peers announce on the data channel, and announces one there.

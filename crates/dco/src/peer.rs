@@ -22,13 +22,16 @@ pub struct PeerConfig {
     pub vpn: VpnAddrs,
     /// Compression framing of an old peer; [`Framing::None`] for everyone else.
     pub framing: Framing,
+    /// Of an old peer that cuts packets by itself: the largest piece sent to it, bytes behind the fragment header, at
+    /// least 4. That header then stands before every payload, both ways.
+    pub fragment: Option<u16>,
 }
 
 impl PeerConfig {
     /// A peer reached over `transport`, and nothing more: a TCP connection's on a point-to-point device needs no more.
     pub const fn new(id: PeerId, transport: TransportId) -> Self {
         let (vpn, framing) = (VpnAddrs { v4: None, v6: None }, Framing::None);
-        Self { id, tx_id: None, transport, remote: None, local: None, vpn, framing }
+        Self { id, tx_id: None, transport, remote: None, local: None, vpn, framing, fragment: None }
     }
 }
 

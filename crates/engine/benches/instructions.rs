@@ -76,6 +76,7 @@ fn table(cipher: CipherAlg, format: DataFormat, out: u8, into: u8) -> PeerTable 
         local: None,
         vpn: VpnAddrs { v4: Some(Ipv4Addr::new(10, 8, 0, 2)), v6: None },
         framing: Framing::None,
+        fragment: None,
     };
     let direction = |byte| KeyDirection { cipher_key: vec![byte; 32], nonce_tail: [byte; 8] };
     let (encrypt, decrypt) = (direction(out), direction(into));

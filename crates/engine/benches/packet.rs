@@ -45,6 +45,7 @@ fn table(key: &KeyConfig) -> PeerTable {
         local: None,
         vpn: VpnAddrs { v4: Some(Ipv4Addr::new(10, 8, 0, 2)), v6: None },
         framing: Framing::None,
+        fragment: None,
     };
     let made = table
         .peer_new(&peer, Some(Protocol::Udp), Timestamp::default())

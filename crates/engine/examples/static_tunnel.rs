@@ -57,6 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         local: None,
         vpn: VpnAddrs::default(),
         framing: Framing::None,
+        fragment: None,
     })?;
     engine.key_new(id, KeySlot::Primary, &key(cipher, side == "1")?)?;
     let mut report = Duration::from_secs(10);

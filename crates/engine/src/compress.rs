@@ -11,35 +11,18 @@ use crate::lzo;
 /// Longest payload after expansion, bytes: no IP packet is longer.
 pub const MAX_EXPANDED: usize = 65_535;
 
-/// Bytes that `framing` adds to this packet.
-#[inline]
-pub fn added(framing: Framing, packet: &[u8]) -> usize {
+/// `packet` in its framing: what is to be sent, one part after the other.
+pub(crate) fn wrap(framing: Framing, packet: &[u8]) -> [&[u8]; 3] {
     match framing {
-        Framing::None => 0,
-        Framing::Lzo | Framing::Swap => 1,
-        Framing::V2 if packet.first() == Some(&compression::V2_ESCAPE) => 2,
-        Framing::V2 => 0,
-    }
-}
-
-/// Writes `packet` with its framing into `out`, which is [`added`] bytes longer.
-pub(crate) fn wrap(framing: Framing, packet: &[u8], out: &mut [u8]) {
-    match (framing, packet, out) {
-        (Framing::Lzo, packet, [byte, rest @ ..]) => {
-            *byte = compression::V1_PREFIX;
-            rest.copy_from_slice(packet);
+        Framing::Lzo => [&[compression::V1_PREFIX], packet, &[]],
+        Framing::Swap => {
+            let (first, rest) = packet.split_at(packet.len().min(1));
+            [&[compression::V1_SWAP], rest, first]
         }
-        (Framing::Swap, [first, packet @ ..], [byte, rest @ .., last]) => {
-            *byte = compression::V1_SWAP;
-            rest.copy_from_slice(packet);
-            *last = *first;
+        Framing::V2 if packet.first() == Some(&compression::V2_ESCAPE) => {
+            [&[compression::V2_ESCAPE, compression::V2_NONE], packet, &[]]
         }
-        (Framing::V2, packet, [escape, algorithm, rest @ ..]) if rest.len() == packet.len() => {
-            *escape = compression::V2_ESCAPE;
-            *algorithm = compression::V2_NONE;
-            rest.copy_from_slice(packet);
-        }
-        (_, packet, out) => out.copy_from_slice(packet),
+        Framing::None | Framing::V2 => [&[], packet, &[]],
     }
 }
 
@@ -98,9 +81,7 @@ mod tests {
     const FRAMINGS: [Framing; 4] = [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2];
 
     fn wrapped(framing: Framing, packet: &[u8]) -> Vec<u8> {
-        let mut out = vec![0; packet.len() + added(framing, packet)];
-        wrap(framing, packet, &mut out);
-        out
+        wrap(framing, packet).concat()
     }
 
     #[test]

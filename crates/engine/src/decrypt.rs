@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key id ─▶ lengths, epoch ─▶ AEAD open ─▶ epoch move ─▶ replay window ─▶ timers, float
-//!        ─▶ framing off ─▶ ping · OCC · IP ─▶ source check ─▶ MSS ─▶ inner packet
+//!        ─▶ pieces joined, framing off ─▶ ping · OCC · IP ─▶ source check ─▶ MSS ─▶ inner packet
 //! ```
 //!
 //! The order is the security: nothing changes before the tag has verified, nothing but an epoch move before the
@@ -44,6 +44,8 @@ pub enum Kind {
     Exit,
     /// Another message of the options compatibility check; consumed.
     Occ,
+    /// A piece of a packet that is not complete yet; kept.
+    Piece,
 }
 
 impl Opened {
@@ -83,8 +85,8 @@ impl<'a> Rx<'a> {
         self.peer
     }
 
-    /// Opens one data packet of this peer into `out`, which should be as long as the packet (64 KiB for peers that
-    /// compress). `from` is given for UDP, where an authentic packet from elsewhere moves the peer.
+    /// Opens one data packet of this peer into `out`, which should be as long as the packet (64 KiB for peers that are
+    /// not [bare](Peer::is_bare)). `from` is given for UDP, where an authentic packet from elsewhere moves the peer.
     ///
     /// # Errors
     /// The reason why it was dropped, already counted. What is in `out` is then of no use.
@@ -184,10 +186,29 @@ impl<'a> Rx<'a> {
         }
     }
 
+    /// Joins pieces and takes the framing off, in `out`; the packet's length where it is complete.
+    fn unwrap(&mut self, fresh: Fresh, out: &mut [u8]) -> Result<Option<usize>, DropReason> {
+        let mut len = fresh.len;
+        if let Some(reassembly) = &mut self.state.reassembly {
+            match reassembly.join(out, len, self.now, &self.peer.shared.drops)? {
+                Some(joined) => len = joined,
+                None => return Ok(None),
+            }
+        }
+        compress::unwrap(self.peer.framing(), out, len).map(Some)
+    }
+
     /// What the payload is, and whether it may pass.
     #[inline]
     fn classify(&mut self, fresh: Fresh, out: &mut [u8]) -> Result<Opened, DropReason> {
-        let len = compress::unwrap(self.peer.framing(), out, fresh.len)?;
+        let len = if self.peer.is_bare() {
+            fresh.len
+        } else {
+            match self.unwrap(fresh, out)? {
+                Some(len) => len,
+                None => return Ok(Opened { len: 0, kind: Kind::Piece }),
+            }
+        };
         let Some(inner) = out.get_mut(..len) else { return Err(DropReason::NoRoom) };
         let kind = match payload::classify(inner) {
             Payload::Ipv4 | Payload::Ipv6 => {

@@ -64,6 +64,12 @@ drop_reasons! {
     BadSource = "bad-source";
     /// Outside: the compression framing is none that the peer may use, or its data is damaged.
     BadCompression = "bad-compression";
+    /// Outside: the fragment header is missing, or does not fit the piece behind it.
+    BadFragment = "bad-fragment";
+    /// Outside: a piece of a packet came when later packets had taken its place.
+    LateFragment = "late-fragment";
+    /// Outside: pieces of a packet did not come in time; counted once for all that did.
+    MissingFragments = "missing-fragments";
     /// The output buffer is too small for the packet.
     NoRoom = "no-room";
     /// Inside: the destination is routed to no peer.
@@ -74,6 +80,8 @@ drop_reasons! {
     KeyExhausted = "key-exhausted";
     /// Inside: the packet is not IPv4 or IPv6.
     InnerNotIp = "inner-not-ip";
+    /// Inside: the packet does not fit into 32 pieces of the size that `fragment` sets.
+    TooManyPieces = "too-many-pieces";
     /// Inside: the offload header of a super-packet contradicts the packet.
     BadOffload = "bad-offload";
     /// The transport's send queue is full.

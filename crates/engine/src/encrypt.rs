@@ -1,7 +1,7 @@
 //! From inner packets to data packets.
 //!
 //! ```text
-//! inner packet ─▶ framing (old peers) ─▶ packet id ─▶ AEAD, straight into the send buffer ─▶ header
+//! inner packet ─▶ framing, pieces (old peers) ─▶ packet id ─▶ AEAD, straight into the send buffer ─▶ header
 //! ```
 
 use std::sync::MutexGuard;
@@ -9,10 +9,12 @@ use std::sync::MutexGuard;
 use ovpn_crypto::aead::AeadKey;
 use ovpn_dco::{Event, Framing};
 use ovpn_wire::data_packet::{self, EPOCH_OVERHEAD, NONE_OVERHEAD, OPCODE_DATA_V1, V1_OVERHEAD, V2_OVERHEAD};
+use ovpn_wire::fragment::{self as header, Fragment};
 use ovpn_wire::payload::{EXIT, PING};
 
 use crate::compress;
 use crate::drop_reason::DropReason;
+use crate::fragment::{Piece, Pieces};
 use crate::key_slots::{SealFormat, SealKey};
 use crate::mss;
 use crate::peer::{Endpoint, Peer, TxState, lock};
@@ -57,7 +59,7 @@ impl<'a> Tx<'a> {
             } + match self.peer.framing() {
                 Framing::None | Framing::V2 => 0,
                 Framing::Lzo | Framing::Swap => 1,
-            },
+            } + self.peer.fragment().map_or(0, |_| header::LEN),
         )
     }
 
@@ -67,7 +69,8 @@ impl<'a> Tx<'a> {
         mss::clamp(inner, self.peer.mss());
     }
 
-    /// Seals one inner IP packet into `out` and returns the data packet's length.
+    /// Seals one inner IP packet into `out` and returns the data packet's length. Peers with
+    /// [`fragment`](Peer::fragment) get it whole, too; [`pieces`](Self::pieces) cuts it.
     ///
     /// # Errors
     /// The reason why it was dropped instead, already counted. A used-up key is removed from both directions and an
@@ -77,6 +80,31 @@ impl<'a> Tx<'a> {
         let len = self.seal_payload(inner, out)?;
         self.batch.vpn_packets += 1;
         self.batch.vpn_bytes += inner.len() as u64;
+        Ok(len)
+    }
+
+    /// Cuts one inner IP packet as [`fragment`](Peer::fragment) asks; each piece is then to be
+    /// [sealed](Self::seal_piece), in order.
+    ///
+    /// # Errors
+    /// [`DropReason::TooManyPieces`], already counted.
+    pub fn pieces<'p>(&mut self, inner: &'p [u8]) -> Result<Pieces<'p>, DropReason> {
+        let largest = self.peer.fragment().unwrap_or(u16::MAX);
+        let framed = compress::wrap(self.peer.framing(), inner);
+        Pieces::cut(inner.len(), framed, largest, &mut self.state.packet).map_err(|why| self.dropped(why))
+    }
+
+    /// Seals one piece into `out` and returns the data packet's length.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn seal_piece(&mut self, piece: &Piece<'_>, out: &mut [u8]) -> Result<usize, DropReason> {
+        let [first, middle, last] = piece.parts;
+        let len = self.seal_content(Content::Parts([&piece.header, first, middle, last]), out)?;
+        if let Some(inner) = piece.completes {
+            self.batch.vpn_packets += 1;
+            self.batch.vpn_bytes += inner as u64;
+        }
         Ok(len)
     }
 
@@ -98,9 +126,28 @@ impl<'a> Tx<'a> {
 
     #[inline]
     fn seal_payload(&mut self, payload: &[u8], out: &mut [u8]) -> Result<usize, DropReason> {
+        if self.peer.is_bare() {
+            self.seal_content(Content::Bare(payload), out)
+        } else {
+            self.seal_framed(payload, out)
+        }
+    }
+
+    fn seal_framed(&mut self, payload: &[u8], out: &mut [u8]) -> Result<usize, DropReason> {
+        let whole = Fragment::Whole.to_bytes();
+        let header: &[u8] = if self.peer.fragment().is_some() { &whole } else { &[] };
+        let content = match (header, compress::wrap(self.peer.framing(), payload)) {
+            ([], [[], packet, []]) => Content::Bare(packet),
+            (header, [first, middle, last]) => Content::Parts([header, first, middle, last]),
+        };
+        self.seal_content(content, out)
+    }
+
+    #[inline]
+    fn seal_content(&mut self, content: Content<'_>, out: &mut [u8]) -> Result<usize, DropReason> {
         let tx_id = self.state.tx_id.get();
         let Some(key) = &mut self.state.slots.primary else { return Err(self.dropped(DropReason::NoKey)) };
-        match seal_with(key, tx_id, self.peer.framing(), payload, out) {
+        match seal_with(key, tx_id, content, out) {
             Ok(sealed) => {
                 if sealed.wants_renewal && !key.renewal_asked {
                     key.renewal_asked = true;
@@ -146,6 +193,38 @@ impl Drop for Tx<'_> {
     }
 }
 
+/// What goes into a data packet.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    /// These bytes.
+    Bare(&'a [u8]),
+    /// Fragment header and framing around a packet: these, one after the other.
+    Parts([&'a [u8]; 4]),
+}
+
+impl Content<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Self::Bare(bytes) => bytes.len(),
+            Self::Parts(parts) => parts.iter().map(|part| part.len()).sum(),
+        }
+    }
+
+    /// Into `out`, of its length.
+    fn write(&self, mut out: &mut [u8]) {
+        let parts = match self {
+            Self::Bare(bytes) => std::slice::from_ref(bytes),
+            Self::Parts(parts) => parts,
+        };
+        for part in parts {
+            let Some((place, rest)) = out.split_at_mut_checked(part.len()) else { return };
+            place.copy_from_slice(part);
+            out = rest;
+        }
+    }
+}
+
 pub(crate) struct Sealed {
     pub(crate) len: usize,
     pub(crate) wants_renewal: bool,
@@ -155,12 +234,11 @@ pub(crate) struct Sealed {
 pub(crate) fn seal_with(
     key: &mut SealKey,
     tx_id: u32,
-    framing: Framing,
-    payload: &[u8],
+    content: Content<'_>,
     out: &mut [u8],
 ) -> Result<Sealed, DropReason> {
     let key_id = key.key_id.get();
-    let len = payload.len() + compress::added(framing, payload);
+    let len = content.len();
     match &mut key.format {
         SealFormat::Classic { key, tail, last_id, usage, v1 } => {
             let (aad, tag, ciphertext) = if *v1 { split_v1(key_id, len, out) } else { split_v2(len, out) }
@@ -178,7 +256,7 @@ pub(crate) fn seal_with(
                     packet_id.copy_from_slice(&id);
                 }
             }
-            encrypt(key, tail.nonce(id), aad, framing, payload, ciphertext, tag)?;
+            encrypt(key, tail.nonce(id), aad, content, ciphertext, tag)?;
             let overhead = if *v1 { V1_OVERHEAD } else { V2_OVERHEAD };
             usage.add(overhead + len);
             Ok(Sealed { len: overhead + len, wants_renewal: usage.wants_renewal() })
@@ -190,7 +268,7 @@ pub(crate) fn seal_with(
             let (key, packet_id) = chain.next_packet().map_err(|_| DropReason::KeyExhausted)?;
             aad[..4].copy_from_slice(&data_packet::op32(tx_id, key_id));
             aad[4..].copy_from_slice(&packet_id.0.to_be_bytes());
-            encrypt(&key.aead, key.nonce(packet_id.0), aad, framing, payload, ciphertext, tag)?;
+            encrypt(&key.aead, key.nonce(packet_id.0), aad, content, ciphertext, tag)?;
             chain.used(12 + len);
             Ok(Sealed { len: EPOCH_OVERHEAD + len, wants_renewal: chain.wants_renewal() })
         }
@@ -200,7 +278,7 @@ pub(crate) fn seal_with(
             *last_id = last_id.checked_add(1).ok_or(DropReason::KeyExhausted)?;
             header[..4].copy_from_slice(&data_packet::op32(tx_id, key_id));
             header[4..].copy_from_slice(&last_id.to_be_bytes());
-            compress::wrap(framing, payload, plain);
+            content.write(plain);
             Ok(Sealed { len: NONE_OVERHEAD + len, wants_renewal: false })
         }
     }
@@ -225,22 +303,22 @@ fn split_v1(key_id: u8, len: usize, out: &mut [u8]) -> Option<Parts<'_>> {
     Some((aad, tag, rest.get_mut(..len)?))
 }
 
-/// From `payload` into `ciphertext` in one pass; framed payloads take a copy first.
+/// From `content` into `ciphertext`, of its length, in one pass; what has several parts takes a copy first.
 #[inline]
 fn encrypt(
     key: &AeadKey,
     nonce: [u8; 12],
     aad: &[u8],
-    framing: Framing,
-    payload: &[u8],
+    content: Content<'_>,
     ciphertext: &mut [u8],
     tag: &mut [u8; 16],
 ) -> Result<(), DropReason> {
-    if ciphertext.len() == payload.len() {
-        key.seal(nonce, aad, payload, ciphertext, tag)
-    } else {
-        compress::wrap(framing, payload, ciphertext);
-        key.seal_in_place(nonce, aad, ciphertext, tag)
+    match content {
+        Content::Bare(payload) => key.seal(nonce, aad, payload, ciphertext, tag),
+        Content::Parts(_) => {
+            content.write(ciphertext);
+            key.seal_in_place(nonce, aad, ciphertext, tag)
+        }
     }
     .map_err(|_| DropReason::NoRoom)
 }

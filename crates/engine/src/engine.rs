@@ -610,6 +610,7 @@ fn capabilities() -> Capabilities {
         key_del: true,
         float: true,
         framing: true,
+        fragment: true,
         system_routes: true,
         peer_exit: true,
     }

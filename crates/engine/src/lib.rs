@@ -16,6 +16,7 @@ pub mod decrypt;
 pub mod drop_reason;
 pub mod encrypt;
 pub mod epoch;
+pub mod fragment;
 pub mod framing;
 pub mod keepalive;
 mod key_slots;

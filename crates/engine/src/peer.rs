@@ -22,6 +22,7 @@ use ovpn_dco::{
 
 use crate::address_map::AddressMap;
 use crate::drop_reason::DropCounters;
+use crate::fragment::Reassembly;
 use crate::key_slots::{self, KeySlots, OpenKey, SealKey};
 use crate::stats::{self, Totals};
 use crate::time::Timestamp;
@@ -65,6 +66,7 @@ pub struct Peer {
     id: PeerId,
     transport: TransportId,
     framing: Framing,
+    fragment: Option<u16>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) tx: Mutex<TxState>,
     pub(crate) rx: Mutex<RxState>,
@@ -86,10 +88,14 @@ pub struct Peer {
 pub(crate) struct TxState {
     pub(crate) slots: KeySlots<SealKey>,
     pub(crate) tx_id: PeerId,
+    /// Number of the packet that was cut last.
+    pub(crate) packet: u8,
 }
 
 pub(crate) struct RxState {
     pub(crate) slots: KeySlots<OpenKey>,
+    /// Of a peer that sends pieces.
+    pub(crate) reassembly: Option<Box<Reassembly>>,
     /// A copy of the peer's endpoint, compared with every packet's source.
     pub(crate) endpoint: Endpoint,
 }
@@ -97,15 +103,17 @@ pub(crate) struct RxState {
 impl Peer {
     /// A peer that was found valid, reached at `endpoint`.
     pub(crate) fn new(config: &PeerConfig, endpoint: Endpoint, shared: Arc<Shared>, now: Timestamp) -> Self {
-        let &PeerConfig { id, transport, framing, vpn, .. } = config;
+        let &PeerConfig { id, transport, framing, fragment, vpn, .. } = config;
         let tx_id = config.tx_id.unwrap_or(id);
+        let reassembly = fragment.map(|_| Box::default());
         Self {
             id,
             transport,
             framing,
+            fragment,
             shared,
-            tx: Mutex::new(TxState { slots: KeySlots::default(), tx_id }),
-            rx: Mutex::new(RxState { slots: KeySlots::default(), endpoint }),
+            tx: Mutex::new(TxState { slots: KeySlots::default(), tx_id, packet: 0 }),
+            rx: Mutex::new(RxState { slots: KeySlots::default(), reassembly, endpoint }),
             endpoint: Mutex::new(endpoint),
             vpn: Mutex::new(vpn),
             tx_totals: Totals::default(),
@@ -132,6 +140,17 @@ impl Peer {
     /// The compression framing it speaks.
     pub const fn framing(&self) -> Framing {
         self.framing
+    }
+
+    /// The largest piece of a packet sent to it, bytes behind the fragment header; `None` where it knows no such header.
+    pub const fn fragment(&self) -> Option<u16> {
+        self.fragment
+    }
+
+    /// True where payloads are inner packets as they stand: no compression framing, no fragment header.
+    #[inline]
+    pub const fn is_bare(&self) -> bool {
+        matches!((self.framing, self.fragment), (Framing::None, None))
     }
 
     /// Where it is reached now.

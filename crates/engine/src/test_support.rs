@@ -87,6 +87,7 @@ pub(crate) fn peer(peer_id: u32, remote: &str, vpn: &str) -> PeerConfig {
         local: None,
         vpn: VpnAddrs { v4, v6: None },
         framing: Framing::None,
+        fragment: None,
     }
 }
 

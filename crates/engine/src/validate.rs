@@ -21,6 +21,9 @@ pub(crate) fn peer_new(mode: Mode, peer: &PeerConfig, transport: Option<Protocol
         }
         Mode::MultiPeer => peer.vpn.check()?,
     }
+    if peer.fragment.is_some_and(|largest| usize::from(largest) < ovpn_wire::fragment::UNIT) {
+        return Err(Error::new(ErrorKind::OutOfRange, "pieces of packets have at least 4 bytes"));
+    }
     match (transport, endpoint.remote) {
         (None, _) => Err(Error::new(ErrorKind::NotASocket, "no such transport")),
         (Some(Protocol::Udp), None) => Err(invalid("a peer over UDP needs a remote address")),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::decrypt::{Kind, authenticate_with};
 use crate::drop_reason::DropReason;
-use crate::encrypt::seal_with;
+use crate::encrypt::{Content, seal_with};
 use crate::epoch::{self, Which};
 use crate::key_slots::{OpenFormat, OpenKey, SealFormat, SealKey, expand};
 use crate::pktid::ReplayWindow;
@@ -72,7 +72,7 @@ fn seals_to(key: &mut SealKey, vector: &Value) {
     let plaintext = hex(&vector["plaintext"]);
     let packet = hex(&vector["packet"]);
     let mut out = vec![0; packet.len()];
-    let sealed = seal_with(key, tx_id, Framing::None, &plaintext, &mut out).unwrap();
+    let sealed = seal_with(key, tx_id, Content::Bare(&plaintext), &mut out).unwrap();
     assert_eq!(sealed.len, packet.len());
     assert_eq!(out, packet, "{vector}");
     if let Some(stream) = vector.get("tcp_stream") {
@@ -104,7 +104,7 @@ fn classic_packets_both_ways() {
             cases += 1;
 
             if number(&vector["packet_id"]) == u64::from(u32::MAX) {
-                let after = seal_with(&mut seal, 0, Framing::None, &[1], &mut [0; 64]).err();
+                let after = seal_with(&mut seal, 0, Content::Bare(&[1]), &mut [0; 64]).err();
                 assert_eq!(after, Some(DropReason::KeyExhausted));
             }
             if let Some(Class::DataV2 { peer_id, key_id }) = data_packet::classify(&hex(&vector["packet"])) {
@@ -313,7 +313,7 @@ fn derived_data_keys() {
                     let (mut seal, _) = expand(sender, false).unwrap();
                     let (_, mut open) = expand(receiver, false).unwrap();
                     let mut packet = [0; 128];
-                    let sealed = seal_with(&mut seal, 1, Framing::None, &[0x45; 60], &mut packet).unwrap();
+                    let sealed = seal_with(&mut seal, 1, Content::Bare(&[0x45; 60]), &mut packet).unwrap();
                     let mut out = [0; 128];
                     let opened =
                         authenticate_with(&mut open, false, &packet[..sealed.len], &mut out, at(0)).unwrap();

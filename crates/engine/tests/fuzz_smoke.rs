@@ -37,6 +37,9 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             vec![4, 12, 1, 0x66, 19, b'E', b' ', 0x20, 65, 0, 0, 0x11, 0, 0],
             vec![12, 10, 1, 0x50, 1, 0x2F, b'E', b' ', 1, 0, 40, 0x50],
             vec![2, 30, 0, 0x48, 0, 0, 7, 0, 1],
+            // Whole, and in two pieces: not the last, the last behind pieces of 12 bytes.
+            [&[0x20, 25, 1, 0, 0, 0, 0][..], &ip].concat(),
+            [&[0x20, 17, 1, 0, 0, 0, 5][..], &ip[..12], &[13, 1, 0, 1, 0x84, 6], &ip[12..]].concat(),
         ],
         "gso_split" => {
             let mut tcp = vec![1, 1, 54, 0, 100, 0, 20, 0, 16, 0];

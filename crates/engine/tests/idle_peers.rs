@@ -54,6 +54,7 @@ fn fill(format: DataFormat, slots: &[KeySlot]) -> (PeerTable, usize) {
             local: None,
             vpn: VpnAddrs { v4: Some(address), v6: None },
             framing: Framing::None,
+            fragment: None,
         };
         table.peer_new(&peer, Some(Protocol::Udp), Timestamp::default()).unwrap();
         table.peer_set(id, &PeerUpdate { keepalive, ..Default::default() }, Timestamp::default()).unwrap();

@@ -11,6 +11,7 @@ use ovpn_dco::{
     CipherAlg, DataFormat, Event, Framing, KeyConfig, KeyDirection, KeyId, KeySlot, Mode, PeerConfig, PeerId,
     Protocol, TransportId, VpnAddrs,
 };
+use ovpn_engine::decrypt::Kind;
 use ovpn_engine::peer::{EventSink, Source};
 use ovpn_engine::peer_table::{PeerTable, TableConfig};
 use ovpn_engine::route::NextHop;
@@ -57,7 +58,7 @@ fn key(cipher: CipherAlg, format: DataFormat, out: u8, into: u8) -> KeyConfig {
     KeyConfig { key_id: KeyId::FIRST, cipher, format, key_len: 32, encrypt, decrypt }
 }
 
-fn table(framing: Framing, key: &KeyConfig) -> PeerTable {
+fn table(framing: Framing, fragment: Option<u16>, key: &KeyConfig) -> PeerTable {
     let config = TableConfig { mode: Mode::MultiPeer, allow_none_cipher: false };
     let table = PeerTable::new(config, Box::new(NoEvents));
     let id = PeerId::new(3).unwrap();
@@ -69,6 +70,7 @@ fn table(framing: Framing, key: &KeyConfig) -> PeerTable {
         local: None,
         vpn: VpnAddrs { v4: Some("10.8.0.2".parse().unwrap()), v6: None },
         framing,
+        fragment,
     };
     table.peer_new(&peer, Some(Protocol::Udp), Timestamp::default()).unwrap();
     table.key_new(id, KeySlot::Primary, key).unwrap();
@@ -89,7 +91,15 @@ fn batch(sender: &PeerTable, receiver: &PeerTable, number: u64) {
     let peer = tables.receiver(&inner).unwrap();
     let mut tx = tables.tx(peer, now);
     let arriving = receiver.read();
+    let fragment = peer.fragment().is_some();
     for _ in 0..64 {
+        // In pieces; sealed whole, below, in any case.
+        for piece in tx.pieces(&inner).unwrap().filter(|_| fragment) {
+            let len = tx.seal_piece(&piece, &mut packet).unwrap();
+            let to = arriving.get(peer.id()).unwrap();
+            let opened = arriving.rx(to, now).open(&packet[..len], Some(&from), &mut out).unwrap();
+            assert_eq!(opened.kind(), if opened.is_empty() { Kind::Piece } else { Kind::Data });
+        }
         let len = tx.seal(&inner, &mut packet).unwrap();
         let class = data_packet::classify(&packet[..len]).unwrap();
         let peer = arriving.sender(class, from.remote).unwrap();
@@ -106,9 +116,16 @@ fn batch(sender: &PeerTable, receiver: &PeerTable, number: u64) {
 fn steady_traffic_allocates_nothing() {
     for cipher in [CipherAlg::AesGcm, CipherAlg::ChaCha20Poly1305] {
         for format in [DataFormat::V2, DataFormat::V1, DataFormat::Epoch] {
-            for framing in [Framing::None, Framing::Lzo, Framing::Swap, Framing::V2] {
-                let sender = table(framing, &key(cipher, format, 1, 2));
-                let receiver = table(framing, &key(cipher, format, 2, 1));
+            for (framing, fragment) in [
+                (Framing::None, None),
+                (Framing::Lzo, None),
+                (Framing::Swap, None),
+                (Framing::V2, None),
+                (Framing::None, Some(600)),
+                (Framing::Lzo, Some(600)),
+            ] {
+                let sender = table(framing, fragment, &key(cipher, format, 1, 2));
+                let receiver = table(framing, fragment, &key(cipher, format, 2, 1));
                 // The first batch registers the log's call sites, once in the process's life.
                 batch(&sender, &receiver, 0);
                 let before = ALLOCATIONS.get();
@@ -116,7 +133,7 @@ fn steady_traffic_allocates_nothing() {
                     batch(&sender, &receiver, number);
                 }
                 let after = ALLOCATIONS.get();
-                assert_eq!(after - before, 0, "{cipher:?} {format:?} {framing:?}");
+                assert_eq!(after - before, 0, "{cipher:?} {format:?} {framing:?} {fragment:?}");
             }
         }
     }

@@ -94,6 +94,7 @@ fn end(
         local: None,
         vpn,
         framing,
+        fragment: None,
     })?;
     let direction = |byte| KeyDirection { cipher_key: vec![byte; 32], nonce_tail: [byte; 8] };
     let (encrypt, decrypt) = (direction(number), direction(3 - number));

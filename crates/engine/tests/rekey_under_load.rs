@@ -36,6 +36,7 @@ fn end() -> PeerTable {
         local: None,
         vpn: VpnAddrs::default(),
         framing: Framing::None,
+        fragment: None,
     };
     table.peer_new(&peer, Some(Protocol::Udp), Timestamp::default()).unwrap();
     table

@@ -78,7 +78,16 @@ fn id(number: u32) -> PeerId {
 
 fn peer(number: u32, transport: &Transport, remote: Option<SocketAddr>, vpn: VpnAddrs) -> PeerConfig {
     let (id, transport) = (id(number), transport.id);
-    PeerConfig { id, tx_id: None, transport, remote, local: None, vpn, framing: Framing::None }
+    PeerConfig {
+        id,
+        tx_id: None,
+        transport,
+        remote,
+        local: None,
+        vpn,
+        framing: Framing::None,
+        fragment: None,
+    }
 }
 
 /// The `n`-th key as one side sees it; its id goes 0, 1 … 7, 1 … as in a session.

@@ -110,6 +110,7 @@ fn peer(
         local: None,
         vpn: addresses,
         framing: Framing::None,
+        fragment: None,
     })?;
     engine.key_new(id(number), KeySlot::Primary, &key(0, reverse))?;
     Ok(())
@@ -506,6 +507,7 @@ fn the_workers_of_a_server_share_its_port() -> anyhow::Result<()> {
             local: None,
             vpn: VpnAddrs::default(),
             framing: Framing::None,
+            fragment: None,
         };
         table.peer_new(&client, Some(Protocol::Udp), Timestamp::default())?;
         table.key_new(id(number.into()), KeySlot::Primary, &key(0, false))?;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ovpn_config::model::{Compression, MssFix, Timers};
+use ovpn_config::model::{Compression, Fragment, MssFix, Timers};
 use ovpn_control::{Cipher, DataFormat, DataKey, Event, KeySlot, Negotiated};
 use ovpn_dco::{self as dco, CipherAlg, DataPlane, Framing, Keepalive, KeyConfig, KeyDirection, PeerUpdate};
 
@@ -83,10 +83,25 @@ pub const fn framing(compression: Option<Compression>) -> Framing {
     }
 }
 
-/// Where data goes on the outside, as far as sizes depend on it.
-pub fn outside(remote: SocketAddr, tcp: bool, format: DataFormat) -> Outside {
-    let ipv6 = matches!(remote.ip().to_canonical(), IpAddr::V6(_));
-    Outside { ipv6, tcp, epoch: format == DataFormat::Epoch, v1: format == DataFormat::V1 }
+/// Where data goes on the outside and what stands before it inside, as far as sizes depend on it.
+pub fn outside(
+    remote: SocketAddr,
+    tcp: bool,
+    format: DataFormat,
+    framing: Framing,
+    fragment: Option<Fragment>,
+) -> Outside {
+    Outside {
+        ipv6: matches!(remote.ip().to_canonical(), IpAddr::V6(_)),
+        tcp,
+        epoch: format == DataFormat::Epoch,
+        v1: format == DataFormat::V1,
+        framing: match framing {
+            Framing::None | Framing::V2 => 0,
+            Framing::Lzo | Framing::Swap => 1,
+        },
+        fragment: fragment.is_some(),
+    }
 }
 
 /// Keepalive and MSS of a peer.
@@ -121,7 +136,8 @@ mod tests {
 
     #[test]
     fn one_timer_alone_does_not_turn_both_off() {
-        let outside = Outside { ipv6: false, tcp: false, epoch: false, v1: false };
+        let remote = "192.0.2.1:1194".parse().unwrap();
+        let outside = outside(remote, false, DataFormat::V2, Framing::None, None);
         let timers = Timers { ping_restart: Some(Duration::from_secs(60)), ..Timers::default() };
         let update = peer_update(&timers, MssFix::Default, 1500, outside);
         let keepalive = update.keepalive.unwrap();

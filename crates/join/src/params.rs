@@ -69,6 +69,7 @@ pub fn session(
         tls_auth,
         // A server with `compress migrate` goes by this.
         comp_lzo: config.data.compression.is_some(),
+        fragment: config.data.fragment.is_some(),
         ..LocalOptions::default()
     };
     params

@@ -78,6 +78,7 @@ impl Api {
             key_del: true,
             float: true,
             framing: false,
+            fragment: false,
             system_routes: true,
             peer_exit: false,
         }

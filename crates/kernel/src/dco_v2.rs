@@ -129,6 +129,9 @@ fn write_new(new: &NewPeer, a: &mut AttributeWriter) -> Result<()> {
     if new.framing != Framing::None {
         return Err(unsupported("compression framing"));
     }
+    if new.fragment.is_some() {
+        return Err(unsupported("fragmentation inside the tunnel"));
+    }
     let SocketRef::Descriptor(socket) = new.socket else { return Err(unsupported("transports")) };
     a.u32(1, new.id.get()).u32(3, socket);
     if let Some(remote) = new.remote {
@@ -334,6 +337,7 @@ mod tests {
             vpn: VpnAddrs { v4: Some("5.5.5.2".parse().unwrap()), v6: None },
             keepalive: None,
             framing: Framing::None,
+            fragment: None,
         }
     }
 

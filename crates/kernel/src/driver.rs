@@ -322,6 +322,9 @@ impl DataPlane for Kernel {
         if peer.framing != Framing::None {
             return Err(self.unsupported("compression framing"));
         }
+        if peer.fragment.is_some() {
+            return Err(self.unsupported("fragmentation inside the tunnel"));
+        }
         let tx_id = peer.tx_id.filter(|tx_id| *tx_id != peer.id);
         if tx_id.is_some() && !self.capabilities.tx_id {
             return Err(self.unsupported("asymmetric peer ids"));
@@ -336,6 +339,7 @@ impl DataPlane for Kernel {
                 vpn: peer.vpn,
                 keepalive: None,
                 framing: Framing::None,
+                fragment: None,
             })
         };
         let closed = || Error::new(ErrorKind::NotASocket, "the transport is closed");

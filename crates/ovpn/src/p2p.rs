@@ -341,6 +341,8 @@ impl Peer {
             entry.map_or(MAX_CONTROL_PACKET, |entry| entry.max_packet_size),
             plane.data_plane().capabilities(),
         );
+        let fragment = entry.map_or(self.config.data.fragment, |entry| entry.fragment);
+        params.options.fragment = fragment.is_some();
         if let Some(Ifconfig::PointToPoint { local, remote }) = self.config.device.ifconfig {
             params.options.ifconfig = Some((remote.to_string(), local.to_string()));
         }
@@ -373,6 +375,7 @@ impl Peer {
             remote,
             float,
             mssfix,
+            fragment,
             peer: None,
             common_name: String::new(),
             completed: false,

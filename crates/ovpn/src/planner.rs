@@ -152,7 +152,7 @@ fn reasons_against(wanted: &[Wanted], api: Api, driver: &Capabilities, machine: 
 fn against(feature: &Feature, driver: &Capabilities) -> Option<&'static str> {
     Some(match feature {
         Feature::HttpProxy | Feature::SocksProxy => "wants a proxy, which the kernel's driver cannot talk to",
-        Feature::Fragment(_) => {
+        Feature::Fragment(_) if !driver.fragment => {
             "wants fragmentation inside the tunnel, which the kernel's driver does not do"
         }
         Feature::CompressionFraming(Compression::StubV2) => return None,

@@ -188,7 +188,7 @@ fn string(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, KeyMethodError> {
 /// given).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OptionsString<'a> {
-    /// Legacy arithmetic nobody checks: 1541 over UDP, 1543 over TCP.
+    /// Legacy arithmetic nobody checks: 1541 over UDP, 1543 over TCP; 4 more with fragment headers.
     pub link_mtu: u32,
     /// The MTU of the tun device.
     pub tun_mtu: u32,
@@ -198,6 +198,8 @@ pub struct OptionsString<'a> {
     pub ifconfig: Option<(&'a str, &'a str)>,
     /// Whether any compression framing is on.
     pub comp_lzo: bool,
+    /// Whether the fragment header stands before every payload.
+    pub fragment: bool,
     /// `0` or `1` where tls-auth has a direction.
     pub key_direction: Option<u8>,
     /// p2p, or where `cipher` is configured and negotiable.
@@ -224,6 +226,9 @@ impl fmt::Display for OptionsString<'_> {
         }
         if self.comp_lzo {
             f.write_str(",comp-lzo")?;
+        }
+        if self.fragment {
+            f.write_str(",mtu-dynamic")?;
         }
         if let Some(direction) = self.key_direction {
             write!(f, ",keydir {direction}")?;
@@ -325,6 +330,7 @@ mod tests {
             proto: "UDPv4",
             ifconfig: None,
             comp_lzo: false,
+            fragment: false,
             key_direction: None,
             cipher: None,
             auth: "SHA1",
@@ -336,7 +342,8 @@ mod tests {
         assert_eq!(options.to_string(), text);
         (options.key_direction, options.tls_auth, options.tls_server) = (Some(0), true, true);
         (options.cipher, options.ifconfig) = (Some("AES-256-GCM"), Some(("10.78.0.1", "10.78.0.2")));
-        let text = "V4,dev-type tun,link-mtu 1541,tun-mtu 1500,proto UDPv4,ifconfig 10.78.0.1 10.78.0.2,keydir 0,\
+        options.fragment = true;
+        let text = "V4,dev-type tun,link-mtu 1541,tun-mtu 1500,proto UDPv4,ifconfig 10.78.0.1 10.78.0.2,mtu-dynamic,keydir 0,\
                     cipher AES-256-GCM,auth SHA1,keysize 128,tls-auth,key-method 2,tls-server";
         assert_eq!(options.to_string(), text);
         assert_eq!(options_cipher(text), Some("AES-256-GCM"));

@@ -221,11 +221,14 @@ fn options_string(options: &LocalOptions, link: Link, is_server: bool, comp_lzo:
         (Link::TcpV6, false) => "TCPv6_CLIENT",
     };
     OptionsString {
-        link_mtu: u32::from(options.tun_mtu) + if link.is_tcp() { 43 } else { 41 },
+        link_mtu: u32::from(options.tun_mtu)
+            + if link.is_tcp() { 43 } else { 41 }
+            + if options.fragment { 4 } else { 0 },
         tun_mtu: u32::from(options.tun_mtu),
         proto,
         ifconfig: options.ifconfig.as_ref().map(|(remote, local)| (remote.as_str(), local.as_str())),
         comp_lzo,
+        fragment: options.fragment,
         key_direction: options.keydir,
         cipher: options.cipher.as_deref(),
         auth: &options.auth,

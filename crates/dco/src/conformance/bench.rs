@@ -182,6 +182,7 @@ pub(super) fn p2p_peer(number: u32, transport: TransportId) -> PeerConfig {
         local: None,
         vpn: VpnAddrs::default(),
         framing: Framing::None,
+        fragment: None,
     }
 }
 

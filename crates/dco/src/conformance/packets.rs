@@ -19,6 +19,7 @@ pub(super) const CASES: &[Case] = &[
     case!(alive: "keepalive: two devices keep each other alive; counters are those of the pings"),
     case!(alive_ciphers: "keepalive: with every cipher"),
     case!(alive_tcp: "keepalive: over TCP"),
+    case!(alive_fragments: "keepalive: with the fragment header, or peers that want it are refused"),
     case!(half_dead: "keepalive: a peer whose other end has no key expires"),
     case!(rekey: "a key is replaced while both ends keep each other alive"),
     case!(float: "float: an authenticated packet from another address moves the peer and is told"),
@@ -214,6 +215,35 @@ fn alive_tcp(factory: &dyn Factory) -> Done {
     accepted("del", tunnel.server.plane.peer_del(id(PEER)))?;
     drop(tunnel.server_transport);
     tunnel.client.expect_disconnected(id(PEER))?;
+    Ok(Verdict::Passed)
+}
+
+fn alive_fragments(factory: &dyn Factory) -> Done {
+    let (server, client) = (Bench::multi(factory)?, Bench::p2p(factory)?);
+    let (server_transport, server_address) = server.udp()?;
+    let (client_transport, client_address) = client.udp()?;
+    for (bench, transport, remote, is_client) in [
+        (&server, &server_transport, client_address, false),
+        (&client, &client_transport, server_address, true),
+    ] {
+        let mut peer = bench.peer(PEER, transport.id);
+        (peer.remote, peer.fragment) = (Some(remote), Some(1172));
+        if !bench.plane.capabilities().fragment {
+            ensure!(bench.plane.peer_new(&peer).is_err(), "what it cannot do is refused");
+            return Ok(Verdict::NotApplicable("no fragment header"));
+        }
+        bench.add(&peer)?;
+        let key = key(CipherAlg::AesGcm, 32, 0, is_client);
+        accepted("new key", bench.plane.key_new(id(PEER), KeySlot::Primary, &key))?;
+    }
+    let mut tunnel =
+        Tunnel { server, client, server_transport, client_transport, server_address, client_address };
+    keep_alive(&mut [&mut tunnel])?;
+    for bench in [&tunnel.server, &tunnel.client] {
+        let link = accepted("get", bench.plane.peer_get(id(PEER)))?.stats.link;
+        expect(&link.rx_bytes, &(link.rx_packets * (PING + 4)))?;
+        expect(&link.tx_bytes, &(link.tx_packets * (PING + 4)))?;
+    }
     Ok(Verdict::Passed)
 }
 

@@ -78,6 +78,7 @@ pub(crate) mod peer {
     pub(crate) const MSS: u16 = 0x1000;
     pub(crate) const FRAMING: u16 = 0x1001;
     pub(crate) const TRANSPORT: u16 = 0x1002;
+    pub(crate) const FRAGMENT: u16 = 0x1003;
 }
 
 /// Attributes in KEYCONF.

@@ -264,6 +264,7 @@ pub fn decode_capabilities(payload: &[u8]) -> Result<Capabilities> {
         framing: flag(10),
         system_routes: flag(11),
         peer_exit: flag(12),
+        fragment: flag(13),
     })
 }
 
@@ -280,7 +281,7 @@ pub fn decode_device(payload: &[u8]) -> Result<Device> {
     })
 }
 
-const fn flags(c: &Capabilities) -> [bool; 13] {
+const fn flags(c: &Capabilities) -> [bool; 14] {
     [
         c.aes_192,
         c.epoch,
@@ -295,6 +296,7 @@ const fn flags(c: &Capabilities) -> [bool; 13] {
         c.framing,
         c.system_routes,
         c.peer_exit,
+        c.fragment,
     ]
 }
 

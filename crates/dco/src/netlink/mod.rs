@@ -14,7 +14,8 @@
 //! | addition | number | what for |
 //! |---|---|---|
 //! | SOCKET | 6 (the kernel's) | an index into the descriptors passed with the request |
-//! | PEER: MSS u32, FRAMING u32, TRANSPORT u64 | 0x1000… | mssfix, old peers' framing, a transport opened before |
+//! | PEER: MSS u32, FRAMING u32, FRAGMENT u32 | 0x1000… | mssfix, old peers' framing and pieces |
+//! | PEER: TRANSPORT u64 | 0x1002 | a transport opened before |
 //! | KEYCONF: FORMAT u32, KEY_LEN u32 | 0x1000… | DATA_V1 and epoch keys |
 //! | TRANSPORT, ROUTE, CAPABILITIES, DEVICE | top level, 0x1000… | what the kernel leaves to sockets, routes, rtnetlink |
 //! | TRANSPORT_OPEN … PEER_EXIT_NTF, LOST_NTF | commands 128… | the same, as operations |

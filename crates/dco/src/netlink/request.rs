@@ -128,6 +128,8 @@ pub struct NewPeer {
     pub keepalive: Option<Keepalive>,
     /// Engine's dialect: its compression framing.
     pub framing: Framing,
+    /// Engine's dialect: the largest piece of a packet sent to it, bytes.
+    pub fragment: Option<u16>,
 }
 
 const MAX_ID: u32 = 0xFF_FFFF;
@@ -163,6 +165,7 @@ const PEER_NEW_ENGINE: Table = settable![
     (peer::SOCKET, Rule::U32(u32::MAX)),
     (peer::FRAMING, Rule::U32(3)),
     (peer::TRANSPORT, Rule::U64),
+    (peer::FRAGMENT, Rule::U32(0xFFFF)),
 ];
 const PEER_SET_ENGINE: Table = settable![(peer::MSS, Rule::U32(0xFFFF))];
 
@@ -239,8 +242,8 @@ impl Command {
 }
 
 impl Request {
-    /// The message, with sequence number and port id zero. What the API has and the kernel lacks (mss, framing, key
-    /// format) is written with the engine's attributes; whoever speaks to the kernel refuses it first.
+    /// The message, with sequence number and port id zero. What the API has and the kernel lacks (mss, framing, pieces,
+    /// key format) is written with the engine's attributes; whoever speaks to the kernel refuses it first.
     pub fn encode(&self, family: MessageType) -> Zeroizing<Vec<u8>> {
         let mut flags = NLM_F_REQUEST | NLM_F_ACK;
         if matches!(self.command, Command::PeerDump | Command::DropsGet) {
@@ -342,6 +345,9 @@ fn write_new(new: &NewPeer, a: &mut AttributeWriter) {
     write_keepalive(new.keepalive, a);
     if new.framing != Framing::None {
         a.u32(peer::FRAMING, framing_number(new.framing));
+    }
+    if let Some(largest) = new.fragment {
+        a.u32(peer::FRAGMENT, largest.into());
     }
 }
 
@@ -513,6 +519,7 @@ fn read_new(id: PeerId, nest: &Checked<'_>) -> Result<NewPeer> {
         vpn: update.vpn,
         keepalive: update.keepalive,
         framing,
+        fragment: nest.u32(peer::FRAGMENT)?.and_then(|largest| u16::try_from(largest).ok()),
     })
 }
 

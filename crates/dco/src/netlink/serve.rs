@@ -108,6 +108,7 @@ fn execute(
                 local: new.local,
                 vpn: new.vpn,
                 framing: new.framing,
+                fragment: new.fragment,
             })?;
             if new.keepalive.is_some() {
                 let update = PeerUpdate { keepalive: new.keepalive, ..PeerUpdate::default() };

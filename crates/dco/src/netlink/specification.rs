@@ -160,6 +160,7 @@ fn new_peer(change: impl FnOnce(&mut NewPeer)) -> Command {
         vpn: VpnAddrs::default(),
         keepalive: None,
         framing: Framing::None,
+        fragment: None,
     };
     change(&mut peer);
     Command::PeerNew(peer)

@@ -49,6 +49,7 @@ fn new_peer(number: u32) -> NewPeer {
         vpn: VpnAddrs::default(),
         keepalive: None,
         framing: Framing::None,
+        fragment: None,
     }
 }
 
@@ -314,6 +315,7 @@ fn ipv4_mapped_addresses_are_ipv4() {
 fn engine_dialect_round_trip_and_kernel_refusal() {
     let mut framed = new_peer(1);
     framed.framing = Framing::Swap;
+    framed.fragment = Some(1172);
     framed.socket = SocketRef::Transport(TransportId(u64::MAX));
     let mut epoch = key(CipherAlg::AesGcm, 32);
     epoch.format = DataFormat::Epoch;
@@ -536,6 +538,7 @@ impl Table {
             key_del: true,
             float: false,
             framing: true,
+            fragment: true,
             system_routes: false,
             peer_exit: true,
         };

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ovpn_dco::{DelReason, Framing};
+use ovpn_dco::DelReason;
 use ovpn_sys::tun::TunQueue;
 use ovpn_sys::udp::RecvBatch;
 use ovpn_wire::data_packet::{self, Class};
@@ -237,8 +237,8 @@ impl Delivery {
         tun: &TunQueue,
         drops: &DropCounters,
     ) -> Result<(), DropReason> {
-        // What a peer that compresses may become.
-        let room = if peer.framing() == Framing::None { packet.len() } else { MAX_INNER };
+        // What a packet that was compressed, or came in pieces, may become.
+        let room = if peer.is_bare() { packet.len() } else { MAX_INNER };
         if self.arena.len() - self.used < room {
             self.flush(tun, drops);
         }

@@ -187,14 +187,40 @@ impl SendBuffer {
         now: Timestamp,
         drops: &DropCounters,
     ) {
+        tx.clamp_mss(segment);
+        if tx.peer().fragment().is_some() {
+            return self.seal_pieces(tx, link, path, segment, now, drops);
+        }
         if self.arena.len() - self.used < segment.len() + MAX_OVERHEAD {
             self.flush(now, drops);
         }
-        tx.clamp_mss(segment);
         let prefix = prefix_len(link);
         let Some(out) = self.arena.get_mut(self.used + prefix..) else { return };
         if let Ok(len) = tx.seal(segment, out) {
             self.add(link, path, prefix, len);
+        }
+    }
+
+    fn seal_pieces(
+        &mut self,
+        tx: &mut Tx<'_>,
+        link: &Arc<Link>,
+        path: Option<Path>,
+        packet: &[u8],
+        now: Timestamp,
+        drops: &DropCounters,
+    ) {
+        let Ok(pieces) = tx.pieces(packet) else { return };
+        for piece in pieces {
+            if self.arena.len() - self.used < piece.len() + MAX_OVERHEAD {
+                self.flush(now, drops);
+            }
+            let prefix = prefix_len(link);
+            let Some(out) = self.arena.get_mut(self.used + prefix..) else { return };
+            match tx.seal_piece(&piece, out) {
+                Ok(len) => self.add(link, path, prefix, len),
+                Err(_) => return,
+            }
         }
     }
 

@@ -148,7 +148,7 @@ const fn config(
     remote: Option<SocketAddr>,
     vpn: VpnAddrs,
 ) -> PeerConfig {
-    PeerConfig { id, tx_id, transport, remote, local: None, vpn, framing: Framing::None }
+    PeerConfig { id, tx_id, transport, remote, local: None, vpn, framing: Framing::None, fragment: None }
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -145,6 +145,7 @@ fn carry(link: &Link) -> Result<(), Failure> {
         local: None,
         vpn: VpnAddrs::default(),
         framing: Framing::None,
+        fragment: None,
     })?;
     engine.key_new(id, KeySlot::Primary, &key)?;
     engine.peer_set(id, &PeerUpdate { keepalive: Some(KEEPALIVE), mss: Some(0), ..PeerUpdate::default() })?;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use ovpn_config::model::Config;
 use ovpn_control::{Credentials, DataFormat, Now, Session, SystemRandom};
-use ovpn_dco::{self as dco, PeerId, PeerStats, Transport, TransportId};
+use ovpn_dco::{self as dco, Framing, PeerId, PeerStats, Transport, TransportId};
 use ovpn_join::params;
 
 use super::Client;
@@ -48,6 +48,7 @@ pub(crate) struct Connection<'a> {
     credentials: Option<Credentials>,
     peer: Option<PeerId>,
     format: DataFormat,
+    framing: Framing,
     /// With the server's options applied.
     config: Config,
     /// What the server pushed, updates included.
@@ -83,6 +84,7 @@ impl<'a> Connection<'a> {
         let plane = client.plane.as_ref().ok_or_else(missing)?;
         let mut config = client.config.clone();
         config.device.mtu = options.options.tun_mtu;
+        config.data.fragment = options.options.fragment;
         let session = params::session(
             &config,
             params::link(ends.outside, ends.tcp),
@@ -112,6 +114,7 @@ impl<'a> Connection<'a> {
             credentials,
             peer: None,
             format: DataFormat::V2,
+            framing: Framing::None,
             options: Vec::new(),
             common_name: String::new(),
             heard: false,

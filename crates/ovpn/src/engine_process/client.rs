@@ -135,6 +135,7 @@ impl DataPlane for RemoteEngine {
             vpn: peer.vpn,
             keepalive: None,
             framing: peer.framing,
+            fragment: peer.fragment,
         }))
     }
 

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ovpn_config::Config;
-use ovpn_config::model::{Ifconfig, MssFix};
+use ovpn_config::model::{Fragment, Ifconfig, MssFix};
 use ovpn_control::{DataFormat, Event, FailureKind, Now, Session};
 use ovpn_dco::{self as dco, DelReason, PeerConfig, PeerId, PeerStats, TransportId, VpnAddrs};
 use ovpn_join::data_plane::{framing, on_key_event, outside, peer_id, peer_update};
+use ovpn_join::mss::piece;
 
 use crate::counters::{self, Counters};
 use crate::environment::Environment;
@@ -48,6 +49,7 @@ pub(super) struct Link<'a> {
     pub(super) remote: Option<SocketAddr>,
     pub(super) float: bool,
     pub(super) mssfix: MssFix,
+    pub(super) fragment: Option<Fragment>,
     pub(super) peer: Option<PeerId>,
     pub(super) common_name: String,
     pub(super) completed: bool,
@@ -350,6 +352,8 @@ impl Link<'_> {
             let _ = self.plane.data_plane().peer_del(former);
         }
         let remote = self.remote?;
+        let framing = framing(self.config.data.compression);
+        let outside = outside(remote, self.tcp, negotiated.format, framing, self.fragment);
         let peer = PeerConfig {
             id,
             tx_id: None,
@@ -357,9 +361,9 @@ impl Link<'_> {
             remote: (!self.tcp).then_some(remote),
             local: None,
             vpn: VpnAddrs::default(),
-            framing: framing(self.config.data.compression),
+            framing,
+            fragment: self.fragment.map(|option| piece(option, outside)),
         };
-        let outside = outside(remote, self.tcp, negotiated.format);
         let update = peer_update(&self.config.timers, self.mssfix, self.config.device.mtu, outside);
         debug_assert!(negotiated.format != DataFormat::V1 || negotiated.peer_id.is_none());
         let plane = self.plane.data_plane();

@@ -264,6 +264,7 @@ fn peer(id: u32, transport: TransportId, remote: Option<&str>, vpn: Option<&str>
         local: None,
         vpn: VpnAddrs { v4: vpn.map(|vpn| vpn.parse().unwrap()), v6: None },
         framing: Framing::None,
+        fragment: None,
     }
 }
 

@@ -8,9 +8,10 @@ use ovpn_config::model::{Config, Ifconfig, MssFix, Pushed};
 use ovpn_control::{DataFormat, Negotiated, PushReply};
 use ovpn_dco::{PeerConfig, PeerUpdate, VpnAddrs};
 use ovpn_join::data_plane::{self, framing, peer_id, peer_update};
+use ovpn_join::mss::{Outside, piece};
 
 use super::super::push_update;
-use super::{Connection, End};
+use super::{Connection, End, Ends};
 use crate::counters;
 use crate::management::TunnelState;
 use crate::outcome::Fatal;
@@ -41,7 +42,9 @@ impl Connection<'_> {
         let (config, common_name) = (self.config.clone(), self.common_name.clone());
         let outside = self.ends.outside;
         self.plane()?.bring_up(&config, &reply.options, &base, Some((outside, &common_name))).await?;
-        let compression = pushed.compression.unwrap_or(self.config.data.compression);
+        self.framing = framing(pushed.compression.unwrap_or(self.config.data.compression));
+        let outside = self.outside();
+        let fragment = self.config.data.fragment.map(|option| piece(option, outside));
         let id = peer_id(&negotiated);
         let peer = PeerConfig {
             id,
@@ -50,7 +53,8 @@ impl Connection<'_> {
             remote: (!self.ends.tcp).then_some(self.ends.wire),
             local: None,
             vpn: VpnAddrs::default(),
-            framing: framing(compression),
+            framing: self.framing,
+            fragment,
         };
         let update = self.peer_update();
         let plane = self.plane()?;
@@ -71,10 +75,14 @@ impl Connection<'_> {
     /// Keepalive and MSS, as configured and pushed.
     fn peer_update(&self) -> PeerUpdate {
         let mssfix = self.client.entry(self.entry).map_or(MssFix::Default, |entry| entry.options.mssfix);
-        let outside = data_plane::outside(self.ends.outside, self.ends.tcp, self.format);
-        let mut update = peer_update(&self.config.timers, mssfix, self.config.device.mtu, outside);
+        let mut update = peer_update(&self.config.timers, mssfix, self.config.device.mtu, self.outside());
         update.mss = update.mss.map(|mss| mss.saturating_sub(self.ends.overhead));
         update
+    }
+
+    fn outside(&self) -> Outside {
+        let Ends { outside, tcp, .. } = self.ends;
+        data_plane::outside(outside, tcp, self.format, self.framing, self.config.data.fragment)
     }
 
     /// Puts the server's options over the configuration. `Err`: a filter rejects one of them.
@@ -88,6 +96,7 @@ impl Connection<'_> {
             return Err(End::retry("process-push-msg-failed"));
         }
         self.config = applied.config;
+        self.config.data.fragment = self.client.entry(self.entry).and_then(|entry| entry.options.fragment);
         if applied.pushed.tun_mtu.is_none() {
             self.config.device.mtu =
                 self.client.entry(self.entry).map_or(self.config.device.mtu, |entry| entry.options.tun_mtu);

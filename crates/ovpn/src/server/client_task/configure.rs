@@ -10,6 +10,7 @@ use ovpn_config::model::Compression;
 use ovpn_control::{Cipher, Negotiated, Now, Push};
 use ovpn_dco::{Framing, PeerConfig, VpnAddrs};
 use ovpn_join::data_plane::{framing, outside, peer_update};
+use ovpn_join::mss::piece;
 use tracing::Instrument as _;
 
 use super::super::client_options::timers;
@@ -107,6 +108,8 @@ impl ClientTask {
             facts.addresses = Some(addresses);
         });
         if !self.in_data_plane {
+            let (framing, fragment) = (self.framing(configured), config.data.fragment);
+            let outside = outside(self.base.remote, self.base.tcp, negotiated.format, framing, fragment);
             let peer = PeerConfig {
                 id: self.base.peer,
                 tx_id: None,
@@ -114,9 +117,9 @@ impl ClientTask {
                 remote: (!self.base.tcp).then_some(self.base.remote),
                 local: self.base.local,
                 vpn: VpnAddrs { v4: assignment.v4, v6: assignment.v6 },
-                framing: self.framing(configured),
+                framing,
+                fragment: fragment.map(|option| piece(option, outside)),
             };
-            let outside = outside(self.base.remote, self.base.tcp, negotiated.format);
             let update = peer_update(&timers, config.data.mssfix, config.device.mtu, outside);
             let id = self.base.peer;
             if let Err(error) = plane.peer_new(&peer).and_then(|()| plane.peer_set(id, &update)) {
