@@ -359,3 +359,35 @@ fn compression_that_is_not_allowed() {
     let open = with("").config.apply_pushed(&["compress lz4-v2"]);
     assert_eq!(open.pushed.compression, Some(Some(Compression::Lz4V2)));
 }
+
+#[test]
+fn fragment_is_for_udp_and_sets_the_default_of_mssfix() {
+    let with = |more: &str| load(&format!("client\n{KEYS}remote-cert-tls server\n{more}\n"));
+    let entry = |more: &str| {
+        let loaded = with(more);
+        assert!(loaded.ready(), "{:?}", classes(&loaded));
+        let entry = &loaded.config.connections[0];
+        (entry.fragment, entry.mssfix)
+    };
+    let fragment = |size, mtu| Some(Fragment { size, mtu });
+    assert_eq!(entry("remote a\nfragment 1300"), (fragment(1300, false), MssFix::Mtu(1300)));
+    assert_eq!(entry("remote a\nfragment 1300 mtu\nmssfix"), (fragment(1300, true), MssFix::Mtu(1300)));
+    assert_eq!(entry("remote a\nfragment 1300\nmssfix 1200"), (fragment(1300, false), MssFix::Payload(1200)));
+    assert_eq!(entry("remote a\nfragment 0"), (None, MssFix::Default));
+    let block = "<connection>\nremote a\nfragment 1300\n</connection>";
+    assert_eq!(entry(block), (fragment(1300, false), MssFix::Mtu(1300)));
+
+    for tcp in [
+        "remote a 1 tcp\nfragment 1300",
+        "remote a\nremote b 1 tcp\nfragment 1300",
+        "<connection>\nremote a 1 tcp\nfragment 1300\n</connection>",
+    ] {
+        assert!(classes(&with(tcp)).contains(&(Class::Error, "fragment")), "{tcp}");
+    }
+    let apart =
+        "<connection>\nremote a\nfragment 1300\n</connection>\n<connection>\nremote a 1 tcp\n</connection>";
+    assert!(with(apart).ready());
+    assert!(classes(&with("remote a\nfragment 67")).contains(&(Class::Error, "fragment")));
+    let server = format!("server 10.8.0.0 255.255.255.0\ndev tun\n{KEYS}dh none\nproto tcp\nfragment 1300\n");
+    assert!(classes(&load(&server)).contains(&(Class::Error, "fragment")));
+}

@@ -118,6 +118,14 @@ impl Entry {
         self
     }
 
+    /// `mssfix` without a size goes by `fragment`, so that segments need no cutting; all headers count, as in stock.
+    pub(super) fn mssfix(&self) -> MssFix {
+        match (self.mssfix, self.fragment) {
+            (MssFix::Default, Some(fragment)) => MssFix::Mtu(fragment.size),
+            (given, _) => given,
+        }
+    }
+
     /// The finished entry for one remote.
     pub(super) fn connection(&self, remote: &RemoteLine, nobind: bool) -> Connection {
         let (word, family) = remote.proto.unwrap_or(self.proto);
@@ -143,7 +151,7 @@ impl Entry {
             tun_mtu: self.tun_mtu.unwrap_or(1500),
             tun_mtu_max: self.tun_mtu_max,
             max_packet_size: self.max_packet_size,
-            mssfix: self.mssfix,
+            mssfix: self.mssfix(),
             fragment: self.fragment,
             mtu_discovery: self.mtu_discovery,
             tls_auth: self.tls_auth.clone().map(|key| (key, self.key_direction)),

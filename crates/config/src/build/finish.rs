@@ -82,7 +82,7 @@ impl Builder {
         device.mtu_given = self.entry.tun_mtu.is_some();
         device.mtu = self.entry.tun_mtu.unwrap_or(1500);
         device.mtu_max = self.entry.tun_mtu_max;
-        self.config.data.mssfix = self.entry.mssfix;
+        self.config.data.mssfix = self.entry.mssfix();
         self.config.data.fragment = self.entry.fragment;
     }
 

@@ -40,17 +40,16 @@ pub(super) fn apply(b: &mut Builder, o: &mut Opt<'_>) -> Result<bool, Bad> {
                     "write for example `fragment 1300`",
                 ));
             }
-            if size > 0 {
-                // A peer that fragments puts its header into every packet: no data would pass.
+            if size > 0 && b.wants_advice() {
                 o.say(
-                    Class::Unsupported,
-                    "`fragment` is not supported",
-                    "remove it on both sides, and lower `mssfix` or `tun-mtu` instead",
+                    Class::Advice,
+                    "`fragment`: packets are cut and joined by this program, never in the kernel",
+                    "where the path has no need of it, remove it on both sides: `mssfix` alone keeps TCP small",
                 );
             }
         }
         "mtu-dynamic" => {
-            o.say(Class::Unsupported, "`mtu-dynamic` is not supported", "use `mssfix` and `tun-mtu`")
+            o.say(Class::Unsupported, "`mtu-dynamic` is not supported", "use `fragment`, or lower `mssfix`")
         }
         "link-mtu" | "udp-mtu" => {
             let name = o.name();

@@ -19,6 +19,7 @@ impl Builder {
         control_keys(c, &mut out);
         scripts(c, &mut out);
         exclusive(c, &mut out);
+        fragment(c, &mut out);
         if let (Some((option, span)), AllowCompression::No) = (self.compresses, c.data.allow_compression) {
             let text = format!(
                 "`allow-compression no` does not fit `{option}`: what a peer compresses is expanded all the same"
@@ -32,6 +33,20 @@ impl Builder {
             server(c, &mut out);
         }
         self.diagnostics.extend(out);
+    }
+}
+
+/// Pieces are datagrams; TCP cuts what it carries by itself.
+fn fragment(c: &Config, out: &mut Vec<Diagnostic>) {
+    let over_tcp = c.connections.iter().find(|e| e.fragment.is_some() && e.remote.protocol.is_tcp());
+    let listens = c.data.fragment.is_some() && c.locals.iter().any(|l| l.protocol.is_tcp());
+    if over_tcp.is_some() || c.role == Role::Server && listens {
+        let at = c.where_given("fragment").or(over_tcp.map(|entry| entry.span));
+        let text = "`fragment` does not go with TCP, which cuts what it carries by itself";
+        out.push(
+            Diagnostic::new(Class::Error, "fragment", at, text)
+                .help("add `proto udp`, or remove `fragment` on both sides"),
+        );
     }
 }
 

@@ -82,7 +82,8 @@ pub enum AllowCompression {
 pub enum MssFix {
     /// Off (`mssfix 0`).
     Off,
-    /// Default: 1492 bytes counting all headers if the TUN MTU is 1500, else off unless fragmenting.
+    /// Default: 1492 bytes counting all headers if the TUN MTU is 1500, else the TUN MTU. Where [`Data::fragment`] is set
+    /// it does not occur: its size is the default.
     Default,
     /// Encapsulated packet at most this many bytes, outside IP header not counted (`mssfix N`).
     Payload(u16),
