@@ -2,9 +2,11 @@
 //! `allow-compression yes` really compresses here; we understand it, and never compress ourselves.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use ovpn_testkit::{Netns, Pair, Program, Running, Site, StockOpenvpn, UP, transfer_text};
+use ovpn_testkit::{Netns, Pair, Program, Running, Site, StockOpenvpn, TempDir, UP, transfer_text};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const BYTES: u64 = 4 << 20;
@@ -17,14 +19,21 @@ struct Tunnel {
     right: Running,
 }
 
-/// A client at the left, a server at the right; one of them is stock.
-fn tunnel(we_are_the_client: bool, client: &str, server: &str) -> Tunnel {
+fn stock(version: &str) -> Program {
+    StockOpenvpn::release(version).unwrap().into()
+}
+
+/// A client at the left, a server at the right; one of them is `stock`.
+fn tunnel(stock: &Program, we_are_the_client: bool, client: &str, server: &str) -> Tunnel {
     let pair = Pair::new("comp").unwrap();
     let site = Site::new("comp").unwrap();
     let ours = Program::ours(env!("CARGO_BIN_EXE_ovpn"));
-    let stock: Program = StockOpenvpn::release("2.6.14").unwrap().into();
-    let (at_left, at_right) = if we_are_the_client { (&ours, &stock) } else { (&stock, &ours) };
-    let only_stock = |is_ours: bool| if is_ours { "" } else { "disable-dco\nallow-compression yes\n" };
+    let (at_left, at_right) = if we_are_the_client { (&ours, stock) } else { (stock, &ours) };
+    let only_stock = |is_ours: bool| match (is_ours, stock.knows_dco()) {
+        (true, _) => "",
+        (false, true) => "disable-dco\nallow-compression yes\n",
+        (false, false) => "allow-compression yes\n",
+    };
     let server = format!(
         "{OLD}{}topology subnet\nserver 10.77.0.0 255.255.255.0\ncert server.crt\nkey server.key\ndh none\n{server}",
         only_stock(!we_are_the_client)
@@ -57,8 +66,19 @@ fn on_the_wire(from: &Netns, to: &Netns, address: &str) -> u64 {
 
 /// Text crosses both ways; what stock sends is compressed where `compresses` says so, what we send never is.
 fn text_crosses(we_are_the_client: bool, client: &str, server: &str, compresses: bool) {
+    text_crosses_with(&stock("2.6.14"), we_are_the_client, client, server, compresses);
+}
+
+/// Stock's log.
+fn text_crosses_with(
+    stock: &Program,
+    we_are_the_client: bool,
+    client: &str,
+    server: &str,
+    compresses: bool,
+) -> String {
     let what = format!("{client}/{server}");
-    let tunnel = tunnel(we_are_the_client, client, server);
+    let tunnel = tunnel(stock, we_are_the_client, client, server);
     let (left, right) = (&tunnel.pair.left, &tunnel.pair.right);
     let up = on_the_wire(left, right, "10.77.0.1");
     let down = on_the_wire(right, left, "10.77.0.2");
@@ -74,6 +94,7 @@ fn text_crosses(we_are_the_client: bool, client: &str, server: &str, compresses:
     for log in [ours.stdout(), stock.stdout()] {
         assert!(log.contains("AES-256-GCM"), "{what}: another data cipher:\n{log}");
     }
+    stock.stdout()
 }
 
 #[test]
@@ -105,6 +126,39 @@ fn a_server_that_migrates() {
     text_crosses(false, "comp-lzo\n", "compress migrate\n", false);
     // Nobody frames: nothing to migrate.
     text_crosses(false, "", "compress migrate\n", false);
+}
+
+/// Clients before 2.4 know no `stub-v2`: 2.5.1, with the name of what it announces changed in the program.
+fn before_stub_v2(dir: &TempDir) -> Program {
+    let release = StockOpenvpn::release("2.5.1").unwrap();
+    let folder = release.path.parent().unwrap();
+    let mut program = std::fs::read(folder.join("usr/sbin/openvpn")).unwrap();
+    let name = b"IV_COMP_STUBv2=1";
+    let at = program.windows(name.len()).position(|bytes| bytes == name).unwrap();
+    program[at..][..name.len()].copy_from_slice(b"IV_COMP_STUBv0=1");
+    let executable = |name: &str, bytes: &[u8]| {
+        let path = dir.write(name, bytes).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let changed = executable("openvpn", &program);
+    let start = std::fs::read_to_string(&release.path).unwrap();
+    let (before, after) = (r#"r=$(dirname "$0")"#, r#""$r/usr/sbin/openvpn""#);
+    assert!(start.contains(before) && start.contains(after), "{start}");
+    let start = start.replace(before, &format!("r={}", folder.display()));
+    let start = start.replace(after, &changed.display().to_string());
+    StockOpenvpn::at(executable("run", start.as_bytes())).unwrap().into()
+}
+
+/// What `compress migrate` pushes to a client that frames is what the client then speaks: our data plane expects it.
+#[test]
+fn old_clients_are_steered_to_what_they_know() {
+    let dir = TempDir::new("comp-old").unwrap();
+    for (client, pushed) in [(stock("2.5.1"), "compress stub-v2"), (before_stub_v2(&dir), "comp-lzo no")] {
+        let log = text_crosses_with(&client, false, "comp-lzo\n", "compress migrate\n", false);
+        let reply = log.lines().find(|line| line.contains("PUSH_REPLY")).unwrap_or_default();
+        assert!(reply.contains(pushed), "{log}");
+    }
 }
 
 #[test]
