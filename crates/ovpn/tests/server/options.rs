@@ -4,7 +4,7 @@ use std::fs;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use ovpn_testkit::{Pair, Running, Star, serial, wait_for};
+use ovpn_testkit::{Pair, Program, Running, Star, run, serial, wait_for};
 
 use super::rig::*;
 
@@ -228,6 +228,45 @@ fn tokens_are_renewed_by_the_clock() {
     client.signal(10).unwrap();
     wait_for("the client to be back", LIMIT, || (count(&client.stdout(), UP) == 2).then_some(())).unwrap();
     assert_eq!(content(dir.path().join("verify.log")), "Initial alice\nAuthenticated alice\n");
+}
+
+/// A token outlives the server that made it, where the next one has its key, and is good for twice the renewal: a client
+/// that comes back in time is let in by it alone, one that comes back later by its password.
+#[test]
+fn a_token_expires() {
+    let dir = folder("opt-expired");
+    let pair = Pair::new("opt-expired").unwrap();
+    script(&dir, "verify", r#"echo "asked" >>verify.log"#);
+    let mut made = Program::ours(env!("CARGO_BIN_EXE_ovpn")).command_outside();
+    made.current_dir(dir.path()).args(["--genkey", "auth-token", "token.key"]);
+    run(&mut made, LIMIT).unwrap().success().unwrap();
+    let more = "proto udp\nscript-security 3\nauth-user-pass-verify ./verify via-env\n\
+                auth-gen-token 3600 4\nauth-gen-token-secret token.key\nkeepalive 60 300\n";
+    let server = start_server(&pair.left, &dir, more);
+    dir.write("up.txt", "alice\nwonder\n").unwrap();
+    let config = client_config("10.10.1.1", "client1", "auth-user-pass up.txt\nconnect-retry 1 1\n");
+    let mut client = start_client(&stock("2.7.8"), &pair.right, &dir, "client.conf", &config);
+    client.wait_for_text(UP, LIMIT).unwrap();
+    let asked = || count(&content(dir.path().join("verify.log")), "asked");
+    assert_eq!(asked(), 1);
+    // Dies without a word to its clients; another takes its place after a while, and the client comes back.
+    let come_back = |mut server: Running, after: u64| {
+        server.kill();
+        std::thread::sleep(Duration::from_secs(after));
+        let server = start_server(&pair.left, &dir, more);
+        let ups = count(&client.stdout(), UP);
+        client.signal(10).unwrap();
+        let back = || (count(&client.stdout(), UP) > ups).then_some(());
+        let back = wait_for("the client to be back", LIMIT, back);
+        back.unwrap_or_else(|error| panic!("{error}\n{}\n{}", client.stdout(), server.stdout()));
+        server
+    };
+    let server = come_back(server, 0);
+    assert_eq!(asked(), 1, "the token does: {}", server.stdout());
+    let server = come_back(server, 9);
+    assert_eq!(asked(), 2, "{}", client.stdout());
+    assert!(server.stdout().contains("the auth-token is expired"), "{}", server.stdout());
+    assert!(client.stdout().contains("AUTH_FAILED,SESSION: token expired"), "{}", client.stdout());
 }
 
 /// `connect-freq-initial` bounds what a server answers to first packets; a client that goes on is no burden to it.
