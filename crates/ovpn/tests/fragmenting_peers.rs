@@ -1,4 +1,4 @@
-//! Peers that send packets in pieces (`fragment N`), as stock 2.6.14 does: both ways, in both roles.
+//! Peers that send packets in pieces (`fragment N`), as stock does: both ways, in both roles.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;
@@ -18,24 +18,42 @@ struct Tunnel {
     right: Running,
 }
 
-/// A client at the left, a server at the right, one of them stock, both with `options`.
+/// A client and a server, or two equal peers.
+#[derive(Clone, Copy)]
+enum Form {
+    Server,
+    Peers,
+}
+
+/// TLS client at the left, TLS server at the right, one of them stock, both with `options`.
 fn tunnel(we_are_the_client: bool, options: &str) -> Tunnel {
+    tunnel_with("2.6.14", Form::Server, we_are_the_client, options)
+}
+
+fn tunnel_with(release: &str, form: Form, we_are_the_client: bool, options: &str) -> Tunnel {
     let pair = Pair::new("frag").unwrap();
     let site = Site::new("frag").unwrap();
     let ours = Program::ours(env!("CARGO_BIN_EXE_ovpn"));
-    let stock: Program = StockOpenvpn::release("2.6.14").unwrap().into();
+    let stock: Program = StockOpenvpn::release(release).unwrap().into();
     let (at_left, at_right) = if we_are_the_client { (&ours, &stock) } else { (&stock, &ours) };
     let common = format!("dev tun\nca ca.crt\nkeepalive 1 30\nproto udp4\nverb 3\n{options}");
-    let server = format!(
-        "{common}topology subnet\nserver 10.78.0.0 255.255.255.0\ncert server.crt\nkey server.key\ndh none\n"
-    );
+    let (client, server) = match form {
+        Form::Server => ("client\n", "topology subnet\nserver 10.78.0.0 255.255.255.0\n"),
+        Form::Peers => {
+            ("tls-client\nifconfig 10.78.0.2 10.78.0.1\n", "tls-server\nifconfig 10.78.0.1 10.78.0.2\n")
+        }
+    };
+    let server = format!("{common}{server}cert server.crt\nkey server.key\ndh none\n");
     let client = format!(
-        "{common}client\nnobind\nremote 10.10.1.2 1194\nremote-cert-tls server\ncert client1.crt\nkey client1.key\n"
+        "{common}{client}nobind\nremote 10.10.1.2 1194\nremote-cert-tls server\ncert client1.crt\nkey client1.key\n"
     );
     let mut right = site.start(at_right, &pair.right, "server.conf", &server).unwrap();
-    right.wait_for_text(UP, LIMIT).unwrap();
+    if matches!(form, Form::Server) {
+        right.wait_for_text(UP, LIMIT).unwrap();
+    }
     let mut left = site.start(at_left, &pair.left, "client.conf", &client).unwrap();
     left.wait_for_text(UP, LIMIT).unwrap();
+    right.wait_for_text(UP, LIMIT).unwrap();
     Tunnel { pair, left, right }
 }
 
@@ -91,10 +109,10 @@ fn ip_fragments(ns: &Netns) -> u64 {
     values.split(' ').nth(place).unwrap().parse().unwrap()
 }
 
-/// With `options`, no datagram's UDP payload is larger than `largest`.
-fn crosses(options: &str, largest: u16) {
-    for we_are_the_client in [true, false] {
-        let tunnel = tunnel(we_are_the_client, options);
+/// With `options`, no datagram's UDP payload is larger than `largest`. Returns the logs with us as client and as server.
+fn crosses(release: &str, form: Form, options: &str, largest: u16) -> [String; 2] {
+    [true, false].map(|we_are_the_client| {
+        let tunnel = tunnel_with(release, form, we_are_the_client, options);
         let outside = || [&tunnel.pair.left, &tunnel.pair.right].map(ip_fragments);
         tunnel.narrow(largest + 28);
         let before = outside();
@@ -102,13 +120,27 @@ fn crosses(options: &str, largest: u16) {
         tunnel.pings();
         assert_eq!(outside(), before, "{options} cut outside as well\n{}", tunnel.logs());
         tunnel.agrees();
-    }
+        tunnel.logs()
+    })
 }
 
 #[test]
 fn packets_cross_in_pieces_none_of_which_is_too_large() {
-    crosses("fragment 1200\n", 1200);
-    crosses("fragment 1200 mtu\nmssfix 0\n", 1172);
+    crosses("2.6.14", Form::Server, "fragment 1200\n", 1200);
+    crosses("2.6.14", Form::Server, "fragment 1200 mtu\nmssfix 0\n", 1172);
+}
+
+#[test]
+fn equal_peers_fragment() {
+    crosses("2.6.14", Form::Peers, "fragment 1200\n", 1200);
+}
+
+/// Four bytes more around every piece: 2.7 speaks the epoch format with us.
+#[test]
+fn pieces_of_the_epoch_format_are_smaller() {
+    for logs in crosses("2.7.8", Form::Server, "fragment 1200\nmssfix 0\n", 1200) {
+        assert!(logs.contains("aead-epoch"), "{logs}");
+    }
 }
 
 #[test]
