@@ -124,8 +124,9 @@ pub(crate) struct Seat {
     generation: AtomicU64,
 }
 
-/// How many UDP transports of a worker are waited for with the device; more than these are with the rest.
-const BUSY: usize = MAX_ANY - 2;
+/// How many UDP transports of a worker are waited for with the device and the busiest sender's socket; more than these
+/// are with the rest.
+const BUSY: usize = MAX_ANY - 3;
 
 struct Carrier {
     queue: Option<TunQueue>,

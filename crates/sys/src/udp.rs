@@ -11,6 +11,7 @@
 //! and buffer sizes above the system's defaults are respected.
 
 mod ancillary;
+mod connect;
 mod receive;
 mod send;
 mod steer;
@@ -137,6 +138,17 @@ impl UdpSocket {
     /// than the calling thread; what the kernel said. Everything then is as before.
     pub fn steer(&self, more: usize) -> io::Result<Vec<Self>> {
         steer::steer(self, more)
+    }
+
+    /// Opens a socket on this one's port that receives what comes by `path`, this one going on with everything else;
+    /// the kernel has less work with each datagram then. It is for receiving, and leaves the port when it is dropped.
+    ///
+    /// # Errors
+    /// `Unsupported` where the path's local address is not known, the socket is connected, or belongs to another network
+    /// namespace than the calling thread; `AddrInUse` where the process has changed its user since; what the kernel
+    /// said. Everything then is as before.
+    pub fn connect_beside(&self, path: &Path) -> io::Result<Self> {
+        connect::connect_beside(self, path)
     }
 
     /// Lets every message be one datagram, for those who take one at a time.

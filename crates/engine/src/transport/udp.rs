@@ -3,12 +3,14 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ovpn_sys::poll::wait_writable;
 use ovpn_sys::udp::{Outgoing, UdpSocket};
 
 use crate::drop_reason::{DropCounters, DropReason};
+use crate::peer::lock;
 use crate::time::Timestamp;
 
 /// How long a full socket buffer may hold the worker up before packets are dropped.
@@ -39,6 +41,8 @@ pub(crate) struct UdpLink {
     retry_at: AtomicU64,
     /// What the system had dropped before the socket came here.
     dropped_before: u32,
+    /// The busiest sender's socket, and what the system had dropped on those before it.
+    own: Mutex<(Option<Arc<UdpSocket>>, u64)>,
 }
 
 impl UdpLink {
@@ -46,12 +50,29 @@ impl UdpLink {
         socket.raise_buffers(RECEIVE_BUFFER, SEND_BUFFER);
         let (marked, dropped_before) = (socket.mark() != 0, socket.dropped());
         let segment_limit = AtomicU32::new(u32::MAX);
-        Self { socket, marked, segment_limit, retry_at: AtomicU64::new(0), dropped_before }
+        let (retry_at, own) = (AtomicU64::new(0), Mutex::default());
+        Self { socket, marked, segment_limit, retry_at, dropped_before, own }
     }
 
     /// Messages that the system has dropped for want of room in the receive queue, or for a wrong checksum.
     pub(crate) fn dropped(&self) -> u64 {
-        self.socket.dropped().wrapping_sub(self.dropped_before).into()
+        let own = lock(&self.own);
+        let elsewhere = own.1 + own.0.as_ref().map_or(0, |socket| u64::from(socket.dropped()));
+        elsewhere + u64::from(self.socket.dropped().wrapping_sub(self.dropped_before))
+    }
+
+    /// What the system drops for want of room on `socket` is counted with the rest.
+    pub(crate) fn add_own(&self, socket: &Arc<UdpSocket>) {
+        socket.raise_buffers(RECEIVE_BUFFER, 0);
+        self.remove_own();
+        lock(&self.own).0 = Some(Arc::clone(socket));
+    }
+
+    pub(crate) fn remove_own(&self) {
+        let mut own = lock(&self.own);
+        if let Some(socket) = own.0.take() {
+            own.1 += u64::from(socket.dropped());
+        }
     }
 
     /// Whether packets of `len` bytes may be sent as segments of one message.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ovpn_dco::DelReason;
 use ovpn_sys::tun::TunQueue;
-use ovpn_sys::udp::RecvBatch;
+use ovpn_sys::udp::{RecvBatch, UdpSocket};
 use ovpn_wire::data_packet::{self, Class};
 
 use super::outbound::Turn;
@@ -24,7 +24,6 @@ use crate::peer::{Peer, Source};
 use crate::peer_table::Tables;
 use crate::time::Timestamp;
 use crate::transport::tcp::TcpLink;
-use crate::transport::udp::UdpLink;
 use crate::transport::{Link, LinkKind};
 
 /// Room for opened packets, bytes.
@@ -48,6 +47,8 @@ pub(crate) struct Inbound {
     batch: RecvBatch,
     /// How many messages to take at once.
     limit: usize,
+    /// See [`last_batch`](Self::last_batch).
+    last_batch: (Option<Source>, usize),
     stream: Box<[u8]>,
     delivery: Delivery,
 }
@@ -70,6 +71,7 @@ impl Inbound {
         Self {
             batch: RecvBatch::new(MESSAGES),
             limit: MESSAGES,
+            last_batch: (None, 0),
             stream: Box::default(),
             delivery: Delivery { arena: vec![0; ARENA].into(), used: 0, coalescer },
         }
@@ -78,13 +80,27 @@ impl Inbound {
     /// Takes a batch of what waits in a transport.
     pub(crate) fn turn(&mut self, state: &State, link: &Arc<Link>, tun: &TunQueue, now: Timestamp) -> Turn {
         match &link.kind {
-            LinkKind::Udp(udp) => self.udp(state, link, udp, tun, now),
+            LinkKind::Udp(udp) => self.udp(state, link, &udp.socket, tun, now),
             LinkKind::Tcp(tcp) => self.tcp(state, link, tcp, tun, now),
         }
     }
 
-    fn udp(&mut self, state: &State, link: &Link, udp: &UdpLink, tun: &TunQueue, now: Timestamp) -> Turn {
-        let count = match udp.socket.recv_up_to(&mut self.batch, self.limit) {
+    /// Who sent the last batch over UDP, if it was one sender of datagrams that came one by one, and how many they were.
+    pub(crate) fn last_batch(&self) -> (Option<Source>, usize) {
+        self.last_batch
+    }
+
+    /// Takes a batch of what waits in a socket of a UDP transport.
+    pub(crate) fn udp(
+        &mut self,
+        state: &State,
+        link: &Link,
+        socket: &UdpSocket,
+        tun: &TunQueue,
+        now: Timestamp,
+    ) -> Turn {
+        self.last_batch = (None, 0);
+        let count = match socket.recv_up_to(&mut self.batch, self.limit) {
             Ok(count) => count,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Turn::Drained,
             Err(error) => {
@@ -95,9 +111,10 @@ impl Inbound {
         };
         let tables = state.table.read();
         let drops = state.table.drops();
-        let (full, bound) = (count >= self.limit, udp.socket.bound());
+        let (full, bound) = (count >= self.limit, socket.bound());
         let mut current = None;
         let mut bytes = 0;
+        let mut first = None;
         for index in 0..count {
             let message = self.batch.message(index);
             bytes += message.data.len();
@@ -106,6 +123,11 @@ impl Inbound {
                 continue;
             }
             let source = Source { remote: message.from, local: message.local.or(bound) };
+            if index == 0 {
+                first = Some(source);
+            } else if index + 1 == count {
+                self.last_batch = (first.filter(|first| *first == source), count);
+            }
             if message.data.is_empty() {
                 drops.count(DropReason::TooShort);
                 continue;
@@ -139,7 +161,13 @@ impl Inbound {
         }
         drop(current);
         self.delivery.flush(tun, drops);
-        self.limit = if bytes > count * MERGED { MERGED_MESSAGES } else { MESSAGES };
+        if bytes > count * MERGED {
+            self.limit = MERGED_MESSAGES;
+            // The system works once for many datagrams: a socket of the sender's own would gain nothing.
+            self.last_batch = (None, 0);
+        } else {
+            self.limit = MESSAGES;
+        }
         if full { Turn::More } else { Turn::Drained }
     }
 

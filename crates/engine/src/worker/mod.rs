@@ -2,6 +2,7 @@
 
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+mod own_socket;
 
 use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
@@ -17,6 +18,7 @@ use crate::time::Timestamp;
 use crate::transport::Link;
 use inbound::Inbound;
 use outbound::{Outbound, Turn};
+use own_socket::OwnSocket;
 
 /// Token of the worker's own wake-up call; transports have their ids, which are smaller.
 pub(crate) const WAKE: u64 = u64::MAX;
@@ -25,6 +27,9 @@ pub(crate) const ROUTES: u64 = u64::MAX - 1;
 
 /// Batches taken from one transport before others have their turn.
 const TURNS: usize = 4;
+
+/// The most batches that wait in a transport.
+const BACKLOG: usize = 64;
 
 /// One thread's part.
 pub(crate) struct Worker {
@@ -53,10 +58,11 @@ impl Worker {
         let mut ready = Vec::with_capacity(MAX_READY);
         let Some(seat) = self.state.seats.get(self.number) else { return };
         let (mut busy, mut generation) = (Vec::new(), u64::MAX);
-        let mut device_gone = false;
+        let (mut own, mut device_gone) = (OwnSocket::default(), false);
         while !self.state.is_closed() {
             if generation != seat.generation() {
                 (busy, generation) = seat.busy();
+                own.keep(&busy);
             }
             // Back-pressure: while a point-to-point TCP transport is full the device is not read.
             let reads_tun = self.reads_tun && !device_gone && !self.state.is_paused();
@@ -66,7 +72,11 @@ impl Worker {
             for (slot, link) in fds.iter_mut().skip(2).zip(&busy) {
                 *slot = link.as_fd();
             }
-            let used = (2 + busy.len()).min(MAX_ANY);
+            let mut used = (2 + busy.len()).min(MAX_ANY - 1);
+            if let Some((_, socket)) = own.get() {
+                fds[used] = socket.as_fd();
+                used += 1;
+            }
             let bits = match wait_any(fds.get(..used).unwrap_or_default(), self.next_timeout()) {
                 Ok(bits) => bits,
                 Err(error) => {
@@ -76,14 +86,31 @@ impl Worker {
             };
             let now = self.state.now();
             if bits & 1 != 0 {
-                self.others(seat, &mut ready, &mut inbound, now);
+                self.others(seat, &mut ready, &mut inbound, &mut own, now);
             }
             if bits & 2 != 0 && reads_tun {
                 device_gone = outbound.turn(&self.state, &self.tun, now) == Turn::Gone;
             }
             for (n, link) in busy.iter().enumerate() {
                 if bits >> (2 + n) & 1 != 0 {
-                    self.receive(link, &mut inbound, now);
+                    self.receive(link, &mut inbound, &mut own, now);
+                }
+            }
+            if let Some((link, socket)) = own.get()
+                && bits >> (used - 1) & 1 != 0
+            {
+                for _ in 0..TURNS {
+                    if inbound.udp(&self.state, link, socket, &self.tun, now) != Turn::More {
+                        break;
+                    }
+                }
+                own.received(now);
+            }
+            if let Some(link) = own.open(&busy, now) {
+                for _ in 0..BACKLOG {
+                    if inbound.turn(&self.state, &link, &self.tun, now) != Turn::More {
+                        break;
+                    }
                 }
             }
             if self.number == 0 {
@@ -93,7 +120,14 @@ impl Worker {
     }
 
     /// Serves what waits in the worker's epoll set.
-    fn others(&self, seat: &Seat, ready: &mut Vec<Ready>, inbound: &mut Inbound, now: Timestamp) {
+    fn others(
+        &self,
+        seat: &Seat,
+        ready: &mut Vec<Ready>,
+        inbound: &mut Inbound,
+        own: &mut OwnSocket,
+        now: Timestamp,
+    ) {
         if seat.poller.wait(ready, Some(Duration::ZERO)).is_err() {
             return;
         }
@@ -109,16 +143,19 @@ impl Worker {
                         self.state.drained();
                     }
                     if readable {
-                        self.receive(&link, inbound, now);
+                        self.receive(&link, inbound, own, now);
                     }
                 }
             }
         }
     }
 
-    fn receive(&self, link: &Arc<Link>, inbound: &mut Inbound, now: Timestamp) {
+    fn receive(&self, link: &Arc<Link>, inbound: &mut Inbound, own: &mut OwnSocket, now: Timestamp) {
         for _ in 0..TURNS {
-            if inbound.turn(&self.state, link, &self.tun, now) != Turn::More {
+            let turn = inbound.turn(&self.state, link, &self.tun, now);
+            let (sender, count) = inbound.last_batch();
+            own.saw(link, sender, count);
+            if turn != Turn::More {
                 return;
             }
         }

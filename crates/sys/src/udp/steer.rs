@@ -63,7 +63,7 @@ pub(super) fn steer(first: &UdpSocket, more: usize) -> io::Result<Vec<UdpSocket>
 }
 
 /// Number of a socket's network namespace.
-fn namespace(fd: BorrowedFd<'_>) -> io::Result<u64> {
+pub(super) fn namespace(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut cookie = 0u64;
     let mut len = size_of::<u64>() as libc::socklen_t;
     let (level, name, data) = (libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut cookie).cast());

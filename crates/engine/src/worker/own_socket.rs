@@ -1,0 +1,123 @@
+//! The busiest sender's own socket.
+//!
+//! ```text
+//!   everybody ───────────────────▶ the transport's socket ─┐
+//!   one sender, thousands in a row ─▶ a connected socket ──┴─▶ the transport's worker
+//! ```
+//!
+//! The kernel looks up the route of each datagram, but not for a connected socket (early demultiplexing, which looks at
+//! one socket of a port only: so each worker has one to give away). Nothing depends on it. It only receives; where it
+//! cannot be opened, where the sender moves or where an address of ours goes, the transport's socket has it all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ovpn_dco::TransportId;
+use ovpn_sys::udp::{Path, UdpSocket};
+
+use crate::peer::Source;
+use crate::time::Timestamp;
+use crate::transport::udp::UdpLink;
+use crate::transport::{Link, LinkKind};
+
+/// After so many messages in a row a sender has a socket of its own.
+const MANY: usize = 4096;
+/// Batches below this are no sign of much to do.
+const BATCH: usize = 8;
+/// A socket on which nothing came for so long goes to another sender.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long a refusal stands.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// One worker's.
+#[derive(Default)]
+pub(crate) struct OwnSocket {
+    open: Option<Open>,
+    /// Who has sent everything lately to one transport, and how many messages.
+    streak: Option<(TransportId, Source, usize)>,
+    retry_at: Timestamp,
+}
+
+struct Open {
+    link: Arc<Link>,
+    socket: Arc<UdpSocket>,
+    last: Timestamp,
+}
+
+impl OwnSocket {
+    /// The socket, to wait for and to receive from, and the transport it belongs to.
+    pub(crate) fn get(&self) -> Option<(&Arc<Link>, &Arc<UdpSocket>)> {
+        self.open.as_ref().map(|open| (&open.link, &open.socket))
+    }
+
+    /// Something came on it.
+    pub(crate) fn received(&mut self, now: Timestamp) {
+        if let Some(open) = &mut self.open {
+            open.last = now;
+        }
+    }
+
+    /// A batch of `count` messages came on the transport's socket, all from `sender` as far as one can see.
+    pub(crate) fn saw(&mut self, link: &Link, sender: Option<Source>, count: usize) {
+        self.streak = match (sender, self.streak) {
+            (Some(source), Some((id, known, before)))
+                if id == link.id && known == source && count >= BATCH =>
+            {
+                Some((id, source, before.saturating_add(count)))
+            }
+            (Some(source), _) if count >= BATCH => Some((link.id, source, count)),
+            // A few packets of others between thousands do not matter.
+            _ => self.streak,
+        };
+    }
+
+    /// Opens it for the sender who deserves it now, if there is one, and tells on which transport: what waits in that
+    /// transport's socket came before, and is to be received first.
+    pub(crate) fn open(&mut self, links: &[Arc<Link>], now: Timestamp) -> Option<Arc<Link>> {
+        let (id, source, _) = self.streak.filter(|(_, _, count)| *count >= MANY)?;
+        if now < self.retry_at || self.open.as_ref().is_some_and(|open| now.since(open.last) < SILENCE) {
+            return None;
+        }
+        self.streak = None;
+        self.close();
+        let link = links.iter().find(|link| link.id == id)?;
+        let udp = udp(link)?;
+        let path = Path { remote: source.remote, local: source.local };
+        match udp.socket.connect_beside(&path) {
+            Ok(socket) => {
+                tracing::debug!(id = id.0, remote = %path.remote, "the busiest sender has a socket of its own");
+                let socket = Arc::new(socket);
+                udp.add_own(&socket);
+                self.open = Some(Open { link: Arc::clone(link), socket, last: now });
+                Some(Arc::clone(link))
+            }
+            Err(error) => {
+                tracing::debug!(%error, id = id.0, remote = %path.remote, "no socket for the busiest sender");
+                self.retry_at = now.after(RETRY);
+                None
+            }
+        }
+    }
+
+    /// Closes it unless its transport is among `links`.
+    pub(crate) fn keep(&mut self, links: &[Arc<Link>]) {
+        if self.open.as_ref().is_some_and(|open| !links.iter().any(|link| Arc::ptr_eq(link, &open.link))) {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take()
+            && let Some(udp) = udp(&open.link)
+        {
+            udp.remove_own();
+        }
+    }
+}
+
+fn udp(link: &Link) -> Option<&UdpLink> {
+    match &link.kind {
+        LinkKind::Udp(udp) => Some(udp),
+        LinkKind::Tcp(_) => None,
+    }
+}
