@@ -23,6 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::sockopt;
 use socket2::{Domain, SockRef, Type};
 
+pub use connect::SpareSocket;
 pub use receive::{Message, RecvBatch};
 pub use send::{MAX_SEGMENTS, Outgoing};
 
@@ -140,15 +141,21 @@ impl UdpSocket {
         steer::steer(self, more)
     }
 
-    /// Opens a socket on this one's port that receives what comes by `path`, this one going on with everything else;
-    /// the kernel has less work with each datagram then. It is for receiving, and leaves the port when it is dropped.
+    /// A socket that can take one sender's datagrams from this one later, for the price of a descriptor.
     ///
     /// # Errors
-    /// `Unsupported` where the path's local address is not known, the socket is connected, or belongs to another network
-    /// namespace than the calling thread; `AddrInUse` where the process has changed its user since; what the kernel
-    /// said. Everything then is as before.
-    pub fn connect_beside(&self, path: &Path) -> io::Result<Self> {
-        connect::connect_beside(self, path)
+    /// `Unsupported` where the socket belongs to another network namespace than the calling thread; when there are no
+    /// descriptors left.
+    pub fn spare(&self) -> io::Result<SpareSocket> {
+        SpareSocket::new(self)
+    }
+
+    /// Lets a connected socket take what comes from `remote` instead.
+    ///
+    /// # Errors
+    /// What the kernel said; it then goes on as before.
+    pub fn reconnect(&self, remote: SocketAddr) -> io::Result<()> {
+        connect::reconnect(self, remote)
     }
 
     /// Lets every message be one datagram, for those who take one at a time.

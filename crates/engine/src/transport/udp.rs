@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ovpn_sys::poll::wait_writable;
-use ovpn_sys::udp::{Outgoing, UdpSocket};
+use ovpn_sys::udp::{Outgoing, Path, SpareSocket, UdpSocket};
 
 use crate::drop_reason::{DropCounters, DropReason};
 use crate::peer::lock;
@@ -43,6 +43,8 @@ pub(crate) struct UdpLink {
     dropped_before: u32,
     /// The busiest sender's socket, and what the system had dropped on those before it.
     own: Mutex<(Option<Arc<UdpSocket>>, u64)>,
+    /// For that sender, made before the process may have given up its rights.
+    spare: Mutex<Option<SpareSocket>>,
 }
 
 impl UdpLink {
@@ -50,8 +52,9 @@ impl UdpLink {
         socket.raise_buffers(RECEIVE_BUFFER, SEND_BUFFER);
         let (marked, dropped_before) = (socket.mark() != 0, socket.dropped());
         let segment_limit = AtomicU32::new(u32::MAX);
+        let spare = Mutex::new(socket.spare().ok());
         let (retry_at, own) = (AtomicU64::new(0), Mutex::default());
-        Self { socket, marked, segment_limit, retry_at, dropped_before, own }
+        Self { socket, marked, segment_limit, retry_at, dropped_before, own, spare }
     }
 
     /// Messages that the system has dropped for want of room in the receive queue, or for a wrong checksum.
@@ -61,13 +64,17 @@ impl UdpLink {
         elsewhere + u64::from(self.socket.dropped().wrapping_sub(self.dropped_before))
     }
 
-    /// What the system drops for want of room on `socket` is counted with the rest.
-    pub(crate) fn add_own(&self, socket: &Arc<UdpSocket>) {
+    /// Opens a socket for what comes by `path`; what the system drops on it is counted with the rest.
+    pub(crate) fn open_own(&self, path: &Path) -> io::Result<Arc<UdpSocket>> {
+        let spare = lock(&self.spare).take();
+        let spare = spare.map_or_else(|| self.socket.spare(), Ok)?;
+        let socket = Arc::new(spare.connect(&self.socket, path)?);
         socket.raise_buffers(RECEIVE_BUFFER, 0);
-        self.remove_own();
-        lock(&self.own).0 = Some(Arc::clone(socket));
+        lock(&self.own).0 = Some(Arc::clone(&socket));
+        Ok(socket)
     }
 
+    /// The socket is about to be closed.
     pub(crate) fn remove_own(&self) {
         let mut own = lock(&self.own);
         if let Some(socket) = own.0.take() {

@@ -79,15 +79,15 @@ impl OwnSocket {
             return None;
         }
         self.streak = None;
+        let path = Path { remote: source.remote, local: source.local };
+        if let Some(link) = self.hand_over(id, &path, now) {
+            return Some(link);
+        }
         self.close();
         let link = links.iter().find(|link| link.id == id)?;
-        let udp = udp(link)?;
-        let path = Path { remote: source.remote, local: source.local };
-        match udp.socket.connect_beside(&path) {
+        match udp(link)?.open_own(&path) {
             Ok(socket) => {
                 tracing::debug!(id = id.0, remote = %path.remote, "the busiest sender has a socket of its own");
-                let socket = Arc::new(socket);
-                udp.add_own(&socket);
                 self.open = Some(Open { link: Arc::clone(link), socket, last: now });
                 Some(Arc::clone(link))
             }
@@ -97,6 +97,18 @@ impl OwnSocket {
                 None
             }
         }
+    }
+
+    /// Gives the socket there is to another sender to the same address, where that can be; the transport.
+    fn hand_over(&mut self, id: TransportId, path: &Path, now: Timestamp) -> Option<Arc<Link>> {
+        let open = self.open.as_mut()?;
+        if open.link.id != id || open.socket.bound() != path.local {
+            return None;
+        }
+        open.socket.reconnect(path.remote).ok()?;
+        tracing::debug!(id = id.0, remote = %path.remote, "the busiest sender is another");
+        open.last = now;
+        Some(Arc::clone(&open.link))
     }
 
     /// Closes it unless its transport is among `links`.

@@ -17,39 +17,70 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::steer::namespace;
 use super::{Path, UdpSocket};
 
-/// Opens a socket beside `first` for what comes by `path`.
-///
-/// # Errors
-/// `Unsupported` where the local address is not known, `first` is connected, or lives in another network namespace than
-/// the calling thread; `AddrInUse` where the process has changed its user since `first` was opened; `PermissionDenied`
-/// for a port that only root may open; what else the kernel said.
-pub(super) fn connect_beside(first: &UdpSocket, path: &Path) -> io::Result<UdpSocket> {
-    let Some(ip) = path.local else { return Err(io::ErrorKind::Unsupported.into()) };
-    let known = SockRef::from(&first.fd);
-    if first.peer_addr().is_some() || link_local(ip) {
-        return Err(io::ErrorKind::Unsupported.into());
+/// A socket that belongs to the user who made it, bound to nothing yet: ports are shared among sockets of one user, and
+/// the process may be another's by the time it is needed.
+#[derive(Debug)]
+pub struct SpareSocket {
+    socket: Socket,
+    v6: bool,
+}
+
+impl SpareSocket {
+    pub(super) fn new(first: &UdpSocket) -> io::Result<Self> {
+        let domain = if first.v6 { Domain::IPV6 } else { Domain::IPV4 };
+        let socket = Socket::new(domain, Type::DGRAM, None)?;
+        if namespace(socket.as_fd())? != namespace(first.fd.as_fd())? {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(Self { socket, v6: first.v6 })
     }
-    // A socket of both families shows an IPv4 sender as such, and has its IPv4 addresses.
-    let local = SocketAddr::new(ip, first.local_addr()?.port());
-    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
-    if namespace(socket.as_fd())? != namespace(first.fd.as_fd())? {
-        return Err(io::ErrorKind::Unsupported.into());
+
+    /// Takes what comes by `path` to the port of `first`, which goes on with everything else; the kernel has less work
+    /// with each datagram then. It is for receiving, and leaves the port when it is dropped.
+    ///
+    /// # Errors
+    /// `Unsupported` where the path's local address is not known or `first` is connected; `AddrInUse` where `first` belongs to another user; `PermissionDenied` for a port that only root may
+    /// open; what else the kernel said. `first` then is as before.
+    pub fn connect(self, first: &UdpSocket, path: &Path) -> io::Result<UdpSocket> {
+        let Some(ip) = path.local else { return Err(io::ErrorKind::Unsupported.into()) };
+        let known = SockRef::from(&first.fd);
+        if first.peer_addr().is_some() || link_local(ip) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let Self { socket, v6 } = self;
+        if let Some(device) = known.device()? {
+            socket.bind_device(Some(&device))?;
+        }
+        if v6 {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_port(true)?;
+        // Ports are shared among those who all say so when the last of them comes.
+        let shared = known.reuse_port()?;
+        known.set_reuse_port(true)?;
+        let local = SocketAddr::new(ip, first.local_addr()?.port());
+        let bound = socket.bind(&mapped(local, v6).into());
+        known.set_reuse_port(shared)?;
+        bound?;
+        // What others send in between waits in the new socket, too, and is received from there.
+        socket.connect(&mapped(path.remote, v6).into())?;
+        // Nobody else shares the port.
+        socket.set_reuse_port(false)?;
+        UdpSocket::new(OwnedFd::from(socket))
     }
-    if let Some(device) = known.device()? {
-        socket.bind_device(Some(&device))?;
+}
+
+/// Lets a connected socket take what comes from `remote` instead.
+pub(super) fn reconnect(socket: &UdpSocket, remote: SocketAddr) -> io::Result<()> {
+    SockRef::from(&socket.fd).connect(&mapped(remote, socket.v6).into())
+}
+
+/// An address as a socket of IPv6 knows it.
+fn mapped(address: SocketAddr, v6: bool) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        other => other,
     }
-    socket.set_reuse_port(true)?;
-    // Ports are shared among those who all say so when the last of them comes.
-    let shared = known.reuse_port()?;
-    known.set_reuse_port(true)?;
-    let bound = socket.bind(&local.into());
-    known.set_reuse_port(shared)?;
-    bound?;
-    // What others send in between waits in the new socket, too, and is received from there.
-    socket.connect(&path.remote.into())?;
-    // Nobody else shares the port.
-    socket.set_reuse_port(false)?;
-    UdpSocket::new(OwnedFd::from(socket))
 }
 
 /// Such an address means nothing without its interface.
@@ -71,6 +102,10 @@ mod tests {
             all.extend((0..count).map(|index| batch.message(index).data.to_vec()));
         }
         all
+    }
+
+    fn connect_beside(first: &UdpSocket, path: &Path) -> io::Result<UdpSocket> {
+        first.spare()?.connect(first, path)
     }
 
     /// The one sender's datagrams go to its socket, all others, and all after its end, to the first.
@@ -98,14 +133,31 @@ mod tests {
             let stranger = Socket::new(Domain::for_address(to), Type::DGRAM, None).unwrap();
             stranger.set_reuse_port(true).unwrap();
             assert!(stranger.bind(&SocketAddr::new(to.ip(), port).into()).is_err(), "{bind}");
-            drop(own);
-            busy.send_to(b"after", to).unwrap();
-            assert_eq!(waiting(&first), [b"after"], "{bind}");
-            let path = Path { remote: other.local_addr().unwrap(), local: Some(to.ip()) };
-            let own = connect_beside(&first, &path).unwrap();
+            own.reconnect(other.local_addr().unwrap()).unwrap();
             other.send_to(b"own", to).unwrap();
-            assert_eq!(waiting(&own), [b"own"], "{bind}");
+            busy.send_to(b"after", to).unwrap();
+            assert_eq!((waiting(&own), waiting(&first)), (vec![b"own".to_vec()], vec![b"after".to_vec()]));
+            drop(own);
+            other.send_to(b"end", to).unwrap();
+            assert_eq!(waiting(&first), [b"end"], "{bind}");
         }
+    }
+
+    /// A socket made by one user is of use to the next.
+    #[test]
+    fn a_spare_one_outlives_a_change_of_user() {
+        let first = UdpSocket::new(Std::bind("127.0.0.1:0").unwrap().into()).unwrap();
+        let spare = first.spare().unwrap();
+        let path = Path { remote: "127.0.0.1:9".parse().unwrap(), local: Some("127.0.0.1".parse().unwrap()) };
+        let nobody = || {
+            // Of this thread alone.
+            let uid = rustix::process::Uid::from_raw(65534);
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            let fresh = connect_beside(&first, &path).map(drop).map_err(|error| error.kind());
+            (fresh, spare.connect(&first, &path).map(drop).map_err(|error| error.kind()))
+        };
+        let result = std::thread::scope(|scope| scope.spawn(nobody).join().unwrap());
+        assert_eq!(result, (Err(io::ErrorKind::AddrInUse), Ok(())));
     }
 
     /// Steering among the sockets of a port goes on.
