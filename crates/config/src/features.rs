@@ -115,6 +115,9 @@ pub fn features_wanted(c: &Config) -> Vec<Wanted> {
     if c.connections.iter().any(|e| e.http_proxy.is_some()) {
         want(Feature::HttpProxy, "http-proxy");
     }
+    if c.management.query_proxy {
+        want(Feature::HttpProxy, "management-query-proxy");
+    }
     if c.connections.iter().any(|e| e.socks_proxy.is_some()) {
         want(Feature::SocksProxy, "socks-proxy");
     }

@@ -171,8 +171,7 @@ fn is_read(text: &str, field: &str) -> bool {
 #[test]
 fn every_setting_is_read_by_somebody() {
     // Read while the configuration is put together, or when what a server pushes is applied.
-    const HERE: [&str; 14] = [
-        "query_proxy",
+    const HERE: [&str; 13] = [
         "size",
         "given",
         "pull",

@@ -100,7 +100,11 @@ pub(crate) struct Entry {
     pub(crate) options: model::Connection,
     pub(crate) wrapping: Wrapping,
     addresses: Vec<SocketAddr>,
+    /// The proxies of the configuration; a program may have chosen others for now.
+    proxies: Proxies,
 }
+
+type Proxies = (Option<model::HttpProxy>, Option<model::SocksProxy>);
 
 impl Client {
     fn new(setup: &Setup, (tls, crl): (TlsClient, Option<CrlFile>)) -> Result<Self, Fatal> {
@@ -112,7 +116,8 @@ impl Client {
                 continue;
             }
             let wrapping = materials::wrapping_of(&config, options)?;
-            entries.push(Entry { options: options.clone(), wrapping, addresses: Vec::new() });
+            let proxies = (options.http_proxy.clone(), options.socks_proxy.clone());
+            entries.push(Entry { options: options.clone(), wrapping, addresses: Vec::new(), proxies });
         }
         if config.transport.remote_random {
             shuffle(&mut entries);
@@ -243,9 +248,13 @@ impl Client {
             crl.refresh();
         }
         let (entry_index, address_index) = self.remotes.current();
-        if self.config.management.query_remote
-            && let Err(end) = self.choose(entry_index, signals).await
-        {
+        // Stock asks for the one or the other, too.
+        let chosen = match (self.config.management.query_remote, self.config.management.query_proxy) {
+            (true, _) => self.choose(entry_index, signals).await,
+            (false, true) => self.choose_proxy(entry_index, signals).await,
+            (false, false) => Ok(()),
+        };
+        if let Err(end) = chosen {
             return Ok(end);
         }
         self.tell(TunnelState::Resolve, "", None);

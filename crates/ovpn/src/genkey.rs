@@ -86,6 +86,11 @@ fn perform(option: &str, args: &[String], loaded: &Loaded, words: &[String]) -> 
             print(&list("Groups of the key exchange, most wanted first:", groups.into_iter()))
         }
         "show-engines" => print("There are no crypto engines: everything is built in.\n"),
+        "show-gateway" => {
+            Err("`--show-gateway` is not supported: `ip route show default` shows the default gateway, \
+                               `ip route get ADDRESS` the way to an address"
+                .to_owned())
+        }
         other => Err(format!("`--{other}` is not supported on this system")),
     }
 }
@@ -157,6 +162,13 @@ mod tests {
 
     fn make(text: &str) -> bool {
         format!("{:?}", dispatch(&words(text))) == format!("{:?}", Some(ExitCode::SUCCESS))
+    }
+
+    #[test]
+    fn what_is_refused_says_what_to_do_instead() {
+        let loaded = load_command_line(&words("--show-gateway"), &Files);
+        let refused = perform("show-gateway", &[], &loaded, &[]).expect_err("refused");
+        assert!(refused.contains("`ip route get ADDRESS`"), "{refused}");
     }
 
     #[test]

@@ -257,6 +257,7 @@ fn exclusive(c: &Config, out: &mut Vec<Diagnostic>) {
             "management-hold",
             "management-client",
             "management-query-passwords",
+            "management-query-proxy",
             "management-client-auth",
             "management-external-key",
             "management-external-cert",
@@ -268,18 +269,6 @@ fn exclusive(c: &Config, out: &mut Vec<Diagnostic>) {
                     .help("add `management PATH unix`"),
             );
         }
-    }
-    if c.management.query_proxy {
-        let at = c.where_given("management-query-proxy");
-        out.push(
-            Diagnostic::new(
-                Class::Unsupported,
-                "management-query-proxy",
-                at,
-                "`management-query-proxy` is not supported",
-            )
-            .help("give `http-proxy` or `socks-proxy` instead"),
-        );
     }
     let drops = ["user", "group", "chroot"].into_iter().find(|name| c.is_given(name));
     if let (true, Some(name)) = (c.routing.block_leaks, drops) {

@@ -1,6 +1,6 @@
 //! Management interface.
 
-use super::{Contexts, Dco, OptionSpec, Roles, Tier, option};
+use super::{Contexts, OptionSpec, Roles, Tier, option};
 
 /// Management interface.
 #[rustfmt::skip]
@@ -9,7 +9,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("management-client", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T2, "Connect to the managing program instead"),
     option("management-query-passwords", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T1, "Ask passwords there"),
     option("management-query-remote", "", (0, 0), Roles::CLIENT, Contexts::FILE, Tier::T2, "Ask the remote there"),
-    option("management-query-proxy", "", (0, 0), Roles::CLIENT, Contexts::FILE, Tier::T3, "Ask the proxy there").dco(Dco::Refused).instead("give `http-proxy` or `socks-proxy`"),
+    option("management-query-proxy", "", (0, 0), Roles::CLIENT, Contexts::FILE, Tier::T3, "Ask the proxy there"),
     option("management-hold", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T1, "Wait until told to start"),
     option("management-signal", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T2, "Restart when the managing program goes"),
     option("management-forget-disconnect", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T2, "Forget passwords when the managing program goes"),

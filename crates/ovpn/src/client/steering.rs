@@ -1,14 +1,15 @@
-//! What a program at the management interface steers: the choice of a remote, answers to questions, `auth-retry`.
+//! What a program at the management interface steers: the choice of a remote or a proxy, answers to questions,
+//! `auth-retry`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ovpn_config::model::{AuthRetry, Protocol};
+use ovpn_config::model::{AuthRetry, HttpProxy, HttpProxyAuth, Protocol, SocksProxy};
 use tokio::sync::{Notify, mpsc};
 
 use super::connection::End;
 use super::remotes::Advance;
 use super::{Client, Entry, next_but_usr2};
-use crate::management::{Answer, Command, Handle, RemoteChoice};
+use crate::management::{Answer, Command, Handle, ProxyChoice, RemoteChoice};
 use crate::signal::Signals;
 
 /// The client's end.
@@ -19,16 +20,69 @@ pub(super) struct Steering {
 }
 
 struct Shared {
-    choice: Mutex<Choice>,
-    chosen: Notify,
+    remote: Question<RemoteChoice>,
+    proxy: Question<ProxyChoice>,
     retry: Mutex<AuthRetry>,
     entries: Vec<String>,
 }
 
-enum Choice {
+/// Something that a program chooses.
+struct Question<T> {
+    state: Mutex<Choice<T>>,
+    chosen: Notify,
+}
+
+enum Choice<T> {
     NotAsked,
-    Asked,
-    Made(RemoteChoice),
+    /// Not every answer may do.
+    Asked(fn(&T) -> bool),
+    Made(T),
+}
+
+impl<T: Clone> Question<T> {
+    fn new() -> Self {
+        Self { state: Mutex::new(Choice::NotAsked), chosen: Notify::new() }
+    }
+
+    /// The answer to the command of that name.
+    fn make(&self, name: &str, choice: &T) -> Answer {
+        let mut state = lock(&self.state);
+        match *state {
+            Choice::Asked(may) if may(choice) => {
+                *state = Choice::Made(choice.clone());
+                self.chosen.notify_one();
+                Answer::Success(format!("{name} command succeeded"))
+            }
+            Choice::Asked(_) => Answer::Error(format!("{name} command failed")),
+            _ => Answer::Error(format!("The '{name}' command is not supported by the current daemon mode")),
+        }
+    }
+
+    /// Asks, and waits for the choice.
+    async fn ask(
+        &self,
+        management: &Handle,
+        line: String,
+        may: fn(&T) -> bool,
+        signals: &mut Signals,
+    ) -> Result<T, End> {
+        *lock(&self.state) = Choice::Asked(may);
+        management.pend(Some(line));
+        let result = loop {
+            tokio::select! {
+                () = self.chosen.notified() => {}
+                signal = next_but_usr2(signals) => break Err(End::from_signal(signal)),
+            }
+            let state = &mut *lock(&self.state);
+            match std::mem::replace(state, Choice::NotAsked) {
+                Choice::Made(choice) => break Ok(choice),
+                other => *state = other,
+            }
+        };
+        *lock(&self.state) = Choice::NotAsked;
+        management.pend(None);
+        result
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -47,8 +101,8 @@ impl Steering {
             })
             .collect();
         let shared = Arc::new(Shared {
-            choice: Mutex::new(Choice::NotAsked),
-            chosen: Notify::new(),
+            remote: Question::new(),
+            proxy: Question::new(),
             retry: Mutex::new(retry),
             entries,
         });
@@ -69,16 +123,8 @@ impl Shared {
     fn answer(&self, command: &Command, respond: &mpsc::UnboundedSender<String>) -> Option<Answer> {
         let success = |text: &str| Some(Answer::Success(text.to_owned()));
         match command {
-            Command::Remote(choice) => {
-                let mut place = lock(&self.choice);
-                if !matches!(*place, Choice::Asked) {
-                    let text = "The 'remote' command is not supported by the current daemon mode";
-                    return Some(Answer::Error(text.to_owned()));
-                }
-                *place = Choice::Made(choice.clone());
-                self.chosen.notify_one();
-                success("remote command succeeded")
-            }
+            Command::Remote(choice) => Some(self.remote.make("remote", choice)),
+            Command::Proxy(choice) => Some(self.proxy.make("proxy", choice)),
             Command::CrResponse(text) => {
                 let _ = respond.send(text.clone());
                 success("command succeeded")
@@ -130,22 +176,8 @@ impl Client {
         let remote = &mut entry.options.remote;
         let (host, port) = (remote.host.clone(), remote.port);
         let shared = Arc::clone(&self.steering.shared);
-        *lock(&shared.choice) = Choice::Asked;
-        management.pend(Some(format!(">REMOTE:{host},{port},{}", word(entry))));
-        let choice = loop {
-            tokio::select! {
-                () = shared.chosen.notified() => {}
-                signal = next_but_usr2(signals) => {
-                    *lock(&shared.choice) = Choice::NotAsked;
-                    management.pend(None);
-                    return Err(End::from_signal(signal));
-                }
-            }
-            if let Choice::Made(choice) = std::mem::replace(&mut *lock(&shared.choice), Choice::NotAsked) {
-                break choice;
-            }
-        };
-        management.pend(None);
+        let line = format!(">REMOTE:{host},{port},{}", word(entry));
+        let choice = shared.remote.ask(&management, line, |_| true, signals).await?;
         match choice {
             RemoteChoice::Accept => Ok(()),
             RemoteChoice::Replace { host, port } => {
@@ -162,5 +194,44 @@ impl Client {
                 Err(End { advance: Advance::Remote, pause: false, ..End::retry("init_instance") })
             }
         }
+    }
+
+    /// `management-query-proxy`: a program names the proxy for this attempt.
+    pub(super) async fn choose_proxy(&mut self, index: usize, signals: &mut Signals) -> Result<(), End> {
+        let Some(management) = self.management.clone() else { return Ok(()) };
+        let Some(entry) = self.entries.get_mut(index) else { return Ok(()) };
+        let tcp = entry.options.remote.protocol.is_tcp();
+        let word = if tcp { "TCP" } else { "UDP" };
+        let line = format!(">PROXY:{},{word},{}", index + 1, entry.options.remote.host);
+        let may: fn(&ProxyChoice) -> bool =
+            if tcp { |_| true } else { |choice| !matches!(choice, ProxyChoice::Http { .. }) };
+        let shared = Arc::clone(&self.steering.shared);
+        let choice = shared.proxy.ask(&management, line, may, signals).await?;
+        let (http, socks) = entry.proxies.clone();
+        let (http, socks) = match choice {
+            ProxyChoice::Configured => (http, socks),
+            ProxyChoice::Http { host, port, clear_text } => {
+                let auth = if clear_text { HttpProxyAuth::Auto } else { HttpProxyAuth::AutoNoClearText };
+                let plain = HttpProxy {
+                    host: String::new(),
+                    port,
+                    auth,
+                    credentials: None,
+                    version: "1.0".to_owned(),
+                    agent: None,
+                    headers: Vec::new(),
+                };
+                (Some(HttpProxy { host, port, auth, ..http.unwrap_or(plain) }), None)
+            }
+            ProxyChoice::Socks { host, port } => {
+                let credentials = socks.and_then(|socks| socks.credentials);
+                (None, Some(SocksProxy { host, port, credentials }))
+            }
+        };
+        // Another proxy is another first hop.
+        entry.addresses.clear();
+        entry.options.http_proxy = http;
+        entry.options.socks_proxy = socks;
+        Ok(())
     }
 }

@@ -65,6 +65,7 @@ pub(crate) enum Command {
     },
     CrResponse(String),
     Remote(RemoteChoice),
+    Proxy(ProxyChoice),
     RemoteEntryCount,
     RemoteEntryGet {
         from: Option<usize>,
@@ -110,6 +111,22 @@ pub(crate) enum RemoteChoice {
     Accept,
     Skip(u32),
     Replace { host: String, port: String },
+}
+
+/// The answer to `>PROXY:`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ProxyChoice {
+    /// As configured.
+    Configured,
+    Http {
+        host: String,
+        port: u16,
+        clear_text: bool,
+    },
+    Socks {
+        host: String,
+        port: u16,
+    },
 }
 
 /// Why a line is no command; the text goes to the program after `ERROR: `.
@@ -185,6 +202,7 @@ const TABLE: &[(&str, Who, usize, &str)] = &[
         "pk-sig                 : the signature asked for; base64 lines follow, then END",
     ),
     ("pid", Who::All, 0, "pid                    : the daemon's process id"),
+    ("proxy", Who::Client, 1, "proxy NONE|HTTP HOST PORT [nct]|SOCKS HOST PORT : answer to a PROXY question"),
     (
         "push-update-broad",
         Who::Server,
@@ -293,6 +311,18 @@ impl Command {
                 Some("MOD") if args.len() >= 3 => RemoteChoice::Replace { host: text(1), port: text(2) },
                 _ => return Err("remote command failed".into()),
             }),
+            "proxy" => Self::Proxy(match (arg(0), arg(1), arg(2)) {
+                (Some("NONE"), ..) => ProxyChoice::Configured,
+                (Some("HTTP"), Some(host), Some(port)) => ProxyChoice::Http {
+                    host: host.to_owned(),
+                    port: number(name, port)?,
+                    clear_text: arg(3) != Some("nct"),
+                },
+                (Some("SOCKS"), Some(host), Some(port)) => {
+                    ProxyChoice::Socks { host: host.to_owned(), port: number(name, port)? }
+                }
+                _ => return Err("proxy command failed".into()),
+            }),
             "remote-entry-count" => Self::RemoteEntryCount,
             "remote-entry-get" => match arg(0) {
                 Some("all") => Self::RemoteEntryGet { from: None, to: None },
@@ -381,7 +411,11 @@ mod tests {
     fn every_command_of_the_table_is_parsed() {
         for (name, who, needed, _) in TABLE {
             let mode = if *who == Who::Server { DaemonMode::Server } else { DaemonMode::Client };
-            let filler = if *name == "remote" { "ACCEPT" } else { "1" };
+            let filler = match *name {
+                "remote" => "ACCEPT",
+                "proxy" => "NONE",
+                _ => "1",
+            };
             let words: Vec<String> = std::iter::once(*name)
                 .chain(std::iter::repeat_n(filler, *needed))
                 .map(str::to_owned)

@@ -16,7 +16,7 @@ mod listen;
 mod service;
 
 pub(crate) use block::{Block, Question};
-pub(crate) use command::{Command, Hold, RemoteChoice};
+pub(crate) use command::{Command, Hold, ProxyChoice, RemoteChoice};
 pub(crate) use conversation::{Answer, ClientEvent, Conversation, Output, Shared};
 pub(crate) use history::{LogFlag, Tunnel, TunnelState};
 pub(crate) use listen::{remove_socket, start};

@@ -132,7 +132,6 @@ fn options_that_would_be_passed_over_are_refused_by_name() {
     for (options, name) in [
         ("remote 10.10.1.2 443 tcp4\nfragment 1300\n", "`fragment`"),
         ("<connection>\nremote 10.10.1.2 1194 tcp4\nfragment 1300\n</connection>\n", "`fragment`"),
-        ("management mgmt unix\nmanagement-query-proxy\n", "`management-query-proxy`"),
         ("management mgmt unix\nmanagement-external-key nopadding\n", "management-external-key pkcs1"),
         ("block-leaks\nuser nobody\n", "`block-leaks`"),
     ] {

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use ovpn_testkit::{Netns, Star};
+use ovpn_testkit::{Netns, Star, wait_for};
 
 use crate::scene::{LIMIT, UP, client, folder, ping, stock_server};
+use crate::steering::Program;
 
 const PORT: u16 = 8080;
 
@@ -226,6 +227,56 @@ fn socks_over_tcp() {
 fn socks_over_udp_with_a_password() {
     let seen = connect("px-socksu", closed_socks, "udp", "socks-proxy 10.10.1.1 8080 login\n");
     assert_eq!(seen, ["login true", "command 3 0.0.0.0:0"]);
+}
+
+/// `management-query-proxy`: a program names the proxy for every attempt, of a kind that the entry can use.
+#[test]
+fn a_program_names_the_proxy() {
+    let label = "px-asked";
+    let dir = folder(label);
+    let star = Star::new(label, 2).unwrap();
+    let seen = proxy(&star.hub, basic_http);
+    let server = stock_server(&star.leaves[1], &dir, "proto tcp4-server\n");
+    let question = "management mgmt unix\nmanagement-query-proxy\nmanagement-query-passwords\n";
+    let more = format!("remote 10.10.2.2 1194 tcp4-client\nhttp-proxy 10.10.1.77 9\n{question}");
+    let mut ours = client(&star.leaves[0], &dir, &more);
+    let mut program = Program::at(&dir);
+    program.hear(">PROXY:1,TCP,10.10.2.2");
+    program.say("proxy HTTP 10.10.1.1");
+    program.hear("ERROR: proxy command failed");
+    program.say("proxy HTTP 10.10.1.1 8080");
+    program.hear("SUCCESS: proxy command succeeded");
+    program.hear(">PASSWORD:Need 'HTTP Proxy' username/password");
+    program.say("username \"HTTP Proxy\" alice\npassword \"HTTP Proxy\" \"open sesame\"");
+    ours.wait_for_text(UP, LIMIT).unwrap();
+    ping(&star.leaves[0], "10.77.0.1");
+    program.say("proxy NONE");
+    program.hear("ERROR: The 'proxy' command is not supported by the current daemon mode");
+    // The next attempt asks anew; what is configured leads nowhere.
+    program.say("state on\nsignal SIGUSR1");
+    program.hear(">PROXY:1,TCP,10.10.2.2");
+    program.say("proxy NONE");
+    program.hear("SUCCESS: proxy command succeeded");
+    let there = || ours.stdout().contains("10.10.1.77").then_some(());
+    wait_for("the configured proxy", LIMIT, there).unwrap_or_else(|e| panic!("{e}\n{}", ours.stdout()));
+    program.say("signal SIGTERM");
+    ours.wait(LIMIT).unwrap();
+    drop((ours, server));
+    assert_eq!(seen.try_iter().count(), 2, "without a password, and with it");
+
+    // Datagrams pass through SOCKS only.
+    let star = Star::new(label, 2).unwrap();
+    let seen = proxy(&star.hub, open_socks);
+    let _server = stock_server(&star.leaves[1], &dir, "proto udp4\n");
+    let mut ours = client(&star.leaves[0], &dir, &format!("remote 10.10.2.2 1194 udp4\n{question}"));
+    let mut program = Program::at(&dir);
+    program.hear(">PROXY:1,UDP,10.10.2.2");
+    program.say("proxy HTTP 10.10.1.1 8080");
+    program.hear("ERROR: proxy command failed");
+    program.say("proxy SOCKS 10.10.1.1 8080");
+    ours.wait_for_text(UP, LIMIT).unwrap();
+    ping(&star.leaves[0], "10.77.0.1");
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), ["command 3 0.0.0.0:0"]);
 }
 
 #[test]

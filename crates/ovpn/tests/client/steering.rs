@@ -3,19 +3,27 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use ovpn_testkit::{Pair, wait_for};
+use ovpn_testkit::{Pair, TempDir, wait_for};
 
 use crate::scene::{LIMIT, client, folder, ping, stock_server};
 
-struct Program(UnixStream);
+pub(crate) struct Program(UnixStream);
 
 impl Program {
-    fn say(&mut self, line: &str) {
+    /// At the socket `mgmt`, as soon as that is there.
+    pub(crate) fn at(dir: &TempDir) -> Self {
+        let path = dir.path().join("mgmt");
+        let stream = wait_for("the management socket", LIMIT, || UnixStream::connect(&path).ok()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        Self(stream)
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
         self.0.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// Reads until a line has `text`.
-    fn hear(&mut self, text: &str) {
+    pub(crate) fn hear(&mut self, text: &str) {
         let mut seen = Vec::new();
         let mut byte = [0];
         loop {
@@ -49,10 +57,7 @@ fn a_program_chooses_the_remote_and_unlocks_the_key() {
         "key enc.key\nremote 10.10.1.77 1 udp4\nremote 10.10.1.78 2 udp4\nmanagement mgmt unix\nmanagement-hold\n\
          management-query-passwords\nmanagement-query-remote\n",
     );
-    let path = dir.path().join("mgmt");
-    let stream = wait_for("the management socket", LIMIT, || UnixStream::connect(&path).ok()).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut program = Program(stream);
+    let mut program = Program::at(&dir);
     program.hear(">HOLD:Waiting for hold release:0");
     program.say("hold release");
     program.hear(">PASSWORD:Need 'Private Key' password");
