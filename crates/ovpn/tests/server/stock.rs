@@ -1,7 +1,11 @@
 //! The server against the stock client that is installed, in namespaces.
 
 use std::fs;
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ovpn_testkit::{Netns, Pair, Pki, Role, Running, Star, StockOpenvpn, TempDir, static_key, wait_for};
 
@@ -329,4 +333,66 @@ fn refusals_are_one_clear_sentence() {
     dir.write("stranger.key", stranger.key).unwrap();
     let _stranger = start("stranger", "tc.key");
     server.wait_for_text("(CN=stranger) was not issued by our CA", LIMIT).unwrap();
+}
+
+/// Passes a client's connections on; from the word on it holds some of what the client sends up, as a network does that
+/// loses packets: nothing is lost, and nothing overtakes.
+fn slow_stream(ns: &Netns, port: u16, server: &'static str) -> Arc<AtomicBool> {
+    let slow = Arc::new(AtomicBool::new(false));
+    let word = Arc::clone(&slow);
+    ns.enter(move || {
+        let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+        std::thread::spawn(move || {
+            let mut dice = 7_u64;
+            for mut client in listener.incoming().flatten() {
+                let mut there = TcpStream::connect(server).unwrap();
+                there.set_nodelay(true).unwrap();
+                client.set_nodelay(true).unwrap();
+                let (mut back, mut home) = (there.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut back, &mut home));
+                let (put, take) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
+                std::thread::spawn(move || {
+                    for (due, bytes) in take {
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                        if there.write_all(&bytes).is_err() {
+                            return;
+                        }
+                    }
+                });
+                let mut buf = [0; 4096];
+                while let Ok(length @ 1..) = client.read(&mut buf) {
+                    dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let held = slow.load(Ordering::Relaxed) && dice >> 63 == 0;
+                    let late = if held { 350 + (dice >> 40) % 550 } else { 0 };
+                    let due = Instant::now() + Duration::from_millis(late);
+                    if put.send((due, buf[..length].to_vec())).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+    })
+    .unwrap();
+    word
+}
+
+/// A stock client goes on to its next key when a second is over, while the way back is held up: nothing of ours comes
+/// too late for it, which would end its connection.
+#[test]
+fn renegotiations_over_a_slow_stream() {
+    let dir = folder("srv-slow");
+    let pair = Pair::new("srv-slow").unwrap();
+    let _server = start_server(&pair.left, &dir, "proto tcp-server\nreneg-sec 0\n");
+    let slow = slow_stream(&pair.left, 1195, "10.10.1.1:1194");
+    let config = client_config("10.10.1.1", "client1", "reneg-sec 1\n");
+    let config = config.replace("remote 10.10.1.1 1194\nproto udp", "remote 10.10.1.1 1195 tcp-client");
+    let mut client = start_client(&pair.right, &dir, "client.conf", &config);
+    client.wait_for_text(UP, LIMIT).unwrap();
+    let keys = || client.stdout().matches("Control Channel: TLSv1.3").count();
+    wait_for("quick renegotiations", LIMIT, || (keys() >= 4).then_some(())).unwrap();
+    slow.store(true, Ordering::Relaxed);
+    wait_for("slow renegotiations", LIMIT * 2, || (keys() >= 16).then_some(()))
+        .unwrap_or_else(|error| panic!("{error}\n{}", client.stdout()));
+    assert!(!client.stdout().contains("Fatal TLS error"), "{}", client.stdout());
+    assert_eq!(client.stdout().matches(UP).count(), 1, "{}", client.stdout());
 }
