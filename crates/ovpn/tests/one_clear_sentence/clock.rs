@@ -3,6 +3,8 @@
 //!
 //! The clock that is shifted is the calendar's; intervals stay what they are, as on a real machine.
 
+use std::cell::RefCell;
+use std::path::Path;
 use std::process::Command;
 
 use super::*;
@@ -23,11 +25,24 @@ fn library() -> String {
 struct Clock<'a> {
     site: &'a Site,
     file: String,
+    /// Whose clock it is: the library leaves two files for each that is killed.
+    shown_to: RefCell<Vec<u32>>,
+}
+
+impl Drop for Clock<'_> {
+    fn drop(&mut self) {
+        for pid in self.shown_to.borrow().iter() {
+            for file in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+                let _ = std::fs::remove_file(Path::new("/dev/shm").join(file));
+            }
+        }
+    }
 }
 
 impl<'a> Clock<'a> {
     fn new(site: &'a Site, shift: &str) -> Self {
-        let clock = Self { site, file: format!("clock-{}", shift.trim_start_matches(['+', '-'])) };
+        let file = format!("clock-{}", shift.trim_start_matches(['+', '-']));
+        let clock = Self { site, file, shown_to: RefCell::default() };
         clock.set(shift);
         clock
     }
@@ -50,7 +65,9 @@ impl<'a> Clock<'a> {
         self.site.write(file, config).unwrap();
         let mut command = program.command(ns);
         let command = self.shown_to(command.current_dir(self.site.path()).args(["--config", file]));
-        Running::start(command).unwrap()
+        let running = Running::start(command).unwrap();
+        self.shown_to.borrow_mut().push(running.id());
+        running
     }
 }
 
