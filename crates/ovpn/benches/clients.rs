@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use crowd::Crowd;
 use ovpn_control::Wrapping;
+use ovpn_sys::poll::{Interest, Poller};
 use ovpn_testkit::{Netns, Pair, Program, Running, Site, Star, UP};
 
 const LIMIT: Duration = Duration::from_secs(100);
@@ -80,28 +81,35 @@ fn busy_clients(site: &Site, program: &Program, clients: u8, rounds: u64, time: 
     println!("{clients} idle clients, keepalives both ways: {:.2} % of a core", idle_share(&star.hub));
 }
 
-/// What arrives in the hub when each of `leaves` sends by `streams` connections for `time`.
+/// What arrives in the hub when each of `leaves` sends by `streams` connections for `time`. One thread gives and one
+/// takes: a thread for each connection would be what bounds it.
 fn megabits(hub: &Netns, leaves: &[Netns], streams: u8, time: Duration) -> f64 {
     let listener = hub.enter(|| TcpListener::bind(SINK)).unwrap().unwrap();
-    listener.set_nonblocking(true).unwrap();
+    let to: SocketAddr = SINK.parse().unwrap();
+    let mut given = Vec::new();
+    let mut taken = Vec::new();
+    for leaf in leaves {
+        for _ in 0..streams {
+            given.push(leaf.enter(|| TcpStream::connect_timeout(&to, LIMIT)).unwrap().unwrap());
+            taken.push(listener.accept().unwrap().0);
+        }
+    }
     let (over, came) = (AtomicBool::new(false), AtomicU64::new(0));
+    let block = vec![7; 128 << 10];
+    let mut room = vec![0; 128 << 10];
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                if let Ok((stream, _)) = listener.accept() {
-                    stream.set_nonblocking(false).unwrap();
-                    scope.spawn(|| take(stream, &came, &over));
-                } else {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            }
+            each_ready(&given, Interest::Write, &over, |stream| {
+                let _ = (&*stream).write(&block);
+            });
         });
-        for leaf in leaves {
-            for _ in 0..streams {
-                scope.spawn(|| leaf.enter(|| give(SINK.parse().unwrap(), &over)).unwrap());
-            }
-        }
-        // All are connected and beyond their slow start.
+        scope.spawn(|| {
+            each_ready(&taken, Interest::Read, &over, |stream| {
+                let len = (&*stream).read(&mut room).unwrap_or(0);
+                came.fetch_add(len as u64, Ordering::Relaxed);
+            });
+        });
+        // All are beyond their slow start.
         std::thread::sleep(Duration::from_secs(1));
         let (before, start) = (came.load(Ordering::Relaxed), Instant::now());
         std::thread::sleep(time);
@@ -112,23 +120,22 @@ fn megabits(hub: &Netns, leaves: &[Netns], streams: u8, time: Duration) -> f64 {
     })
 }
 
-fn give(to: SocketAddr, over: &AtomicBool) {
-    let mut stream = TcpStream::connect_timeout(&to, LIMIT).unwrap();
-    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-    let block = vec![7; 128 << 10];
-    while !over.load(Ordering::Relaxed) {
-        // A full queue is no error.
-        let _ = stream.write(&block);
+/// Calls `work` for each stream that is ready, until it is over.
+fn each_ready(
+    streams: &[TcpStream],
+    interest: Interest,
+    over: &AtomicBool,
+    mut work: impl FnMut(&TcpStream),
+) {
+    let poller = Poller::new().unwrap();
+    for (place, stream) in streams.iter().enumerate() {
+        stream.set_nonblocking(true).unwrap();
+        poller.add(stream, place as u64, interest).unwrap();
     }
-}
-
-fn take(mut stream: TcpStream, came: &AtomicU64, over: &AtomicBool) {
-    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    let mut block = vec![0; 128 << 10];
+    let mut ready = Vec::new();
     while !over.load(Ordering::Relaxed) {
-        if let Ok(len) = stream.read(&mut block) {
-            came.fetch_add(len as u64, Ordering::Relaxed);
-        }
+        poller.wait(&mut ready, Some(Duration::from_millis(100))).unwrap();
+        ready.iter().for_each(|ready| work(&streams[ready.token as usize]));
     }
 }
 
