@@ -41,10 +41,17 @@ pub(crate) struct UdpLink {
     retry_at: AtomicU64,
     /// What the system had dropped before the socket came here.
     dropped_before: u32,
-    /// The busiest sender's socket, and what the system had dropped on those before it.
-    own: Mutex<(Option<Arc<UdpSocket>>, u64)>,
+    own: Mutex<Own>,
     /// For that sender, made before the process may have given up its rights.
     spare: Mutex<Option<SpareSocket>>,
+}
+
+/// The busiest sender's socket.
+#[derive(Default)]
+struct Own {
+    socket: Option<Arc<UdpSocket>>,
+    /// What the system had dropped on those before it.
+    dropped_before: u64,
 }
 
 impl UdpLink {
@@ -60,7 +67,8 @@ impl UdpLink {
     /// Messages that the system has dropped for want of room in the receive queue, or for a wrong checksum.
     pub(crate) fn dropped(&self) -> u64 {
         let own = lock(&self.own);
-        let elsewhere = own.1 + own.0.as_ref().map_or(0, |socket| u64::from(socket.dropped()));
+        let elsewhere =
+            own.dropped_before + own.socket.as_ref().map_or(0, |socket| u64::from(socket.dropped()));
         elsewhere + u64::from(self.socket.dropped().wrapping_sub(self.dropped_before))
     }
 
@@ -70,15 +78,15 @@ impl UdpLink {
         let spare = spare.map_or_else(|| self.socket.spare(), Ok)?;
         let socket = Arc::new(spare.connect(&self.socket, path)?);
         socket.raise_buffers(RECEIVE_BUFFER, 0);
-        lock(&self.own).0 = Some(Arc::clone(&socket));
+        lock(&self.own).socket = Some(Arc::clone(&socket));
         Ok(socket)
     }
 
     /// The socket is about to be closed.
     pub(crate) fn remove_own(&self) {
         let mut own = lock(&self.own);
-        if let Some(socket) = own.0.take() {
-            own.1 += u64::from(socket.dropped());
+        if let Some(socket) = own.socket.take() {
+            own.dropped_before += u64::from(socket.dropped());
         }
     }
 

@@ -79,13 +79,14 @@ impl Inbound {
 
     /// Takes a batch of what waits in a transport.
     pub(crate) fn turn(&mut self, state: &State, link: &Arc<Link>, tun: &TunQueue, now: Timestamp) -> Turn {
+        self.last_batch = (None, 0);
         match &link.kind {
             LinkKind::Udp(udp) => self.udp(state, link, &udp.socket, tun, now),
             LinkKind::Tcp(tcp) => self.tcp(state, link, tcp, tun, now),
         }
     }
 
-    /// Who sent the last batch over UDP, if it was one sender of datagrams that came one by one, and how many they were.
+    /// Who sent the last turn's batch, if it was one sender of datagrams that came one by one, and how many they were.
     pub(crate) fn last_batch(&self) -> (Option<Source>, usize) {
         self.last_batch
     }
@@ -99,7 +100,6 @@ impl Inbound {
         tun: &TunQueue,
         now: Timestamp,
     ) -> Turn {
-        self.last_batch = (None, 0);
         let count = match socket.recv_up_to(&mut self.batch, self.limit) {
             Ok(count) => count,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Turn::Drained,

@@ -83,8 +83,8 @@ impl OwnSocket {
         if let Some(link) = self.hand_over(id, &path, now) {
             return Some(link);
         }
-        self.close();
         let link = links.iter().find(|link| link.id == id)?;
+        self.close();
         match udp(link)?.open_own(&path) {
             Ok(socket) => {
                 tracing::debug!(id = id.0, remote = %path.remote, "the busiest sender has a socket of its own");
@@ -131,5 +131,54 @@ fn udp(link: &Link) -> Option<&UdpLink> {
     match &link.kind {
         LinkKind::Udp(udp) => Some(udp),
         LinkKind::Tcp(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket as Std;
+
+    use super::*;
+    use crate::control_port::ControlQueue;
+    use crate::test_support::{at, from};
+
+    fn link(number: u64) -> Arc<Link> {
+        let socket = UdpSocket::new(Std::bind("127.0.0.1:0").unwrap().into()).unwrap();
+        Arc::new(Link {
+            id: TransportId(number),
+            worker: 0,
+            control: Arc::new(ControlQueue::new().unwrap()),
+            kind: LinkKind::Udp(UdpLink::new(socket)),
+            siblings: Vec::new(),
+        })
+    }
+
+    fn sender(address: &str) -> Source {
+        Source { local: Some([127, 0, 0, 1].into()), ..from(address) }
+    }
+
+    #[test]
+    fn it_goes_to_whoever_sends_most_once_the_one_before_is_silent() {
+        let (first, other) = (link(1), link(2));
+        let (busy, next) = (sender("127.0.0.1:1001"), sender("127.0.0.1:1002"));
+        let links = [Arc::clone(&first)];
+        let mut own = OwnSocket::default();
+        own.saw(&first, Some(busy), MANY - BATCH);
+        own.saw(&first, None, BATCH);
+        assert!(own.open(&links, at(0)).is_none(), "not many enough");
+        own.saw(&first, Some(busy), BATCH);
+        assert!(own.open(&links, at(0)).is_some());
+        own.saw(&first, Some(next), MANY);
+        assert!(own.open(&links, at(999)).is_none(), "it is in use");
+        let peer = |own: &OwnSocket| own.get().unwrap().1.peer_addr();
+        assert_eq!(peer(&own), Some(busy.remote));
+        assert!(own.open(&links, at(1000)).is_some());
+        assert_eq!(peer(&own), Some(next.remote));
+        // A transport that is not waited for with the others.
+        own.saw(&other, Some(busy), MANY);
+        assert!(own.open(&links, at(3000)).is_none());
+        assert_eq!(peer(&own), Some(next.remote));
+        own.keep(&[]);
+        assert!(own.get().is_none());
     }
 }

@@ -90,19 +90,9 @@ fn link_local(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::RecvBatch;
+    use super::super::steer::tests::waiting;
     use super::*;
     use std::net::UdpSocket as Std;
-
-    /// What waits in a socket.
-    fn waiting(socket: &UdpSocket) -> Vec<Vec<u8>> {
-        let mut batch = RecvBatch::new(32);
-        let mut all = Vec::new();
-        while let Ok(count) = socket.recv(&mut batch) {
-            all.extend((0..count).map(|index| batch.message(index).data.to_vec()));
-        }
-        all
-    }
 
     fn connect_beside(first: &UdpSocket, path: &Path) -> io::Result<UdpSocket> {
         first.spare()?.connect(first, path)

@@ -109,13 +109,13 @@ fn attach(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{Outgoing, Path, RecvBatch};
     use super::*;
     use std::net::{SocketAddr, UdpSocket as Std};
 
     /// What waits in a socket, merged datagrams cut.
-    fn waiting(socket: &UdpSocket) -> Vec<Vec<u8>> {
+    pub(in super::super) fn waiting(socket: &UdpSocket) -> Vec<Vec<u8>> {
         let mut batch = RecvBatch::new(32);
         let mut all = Vec::new();
         while let Ok(count) = socket.recv(&mut batch) {
