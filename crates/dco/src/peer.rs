@@ -85,6 +85,16 @@ pub enum Framing {
     V2,
 }
 
+impl Framing {
+    /// Bytes that it adds to an IP packet that is not compressed (data-channel reference, section 11.1).
+    pub const fn overhead(self) -> usize {
+        match self {
+            Self::None | Self::V2 => 0,
+            Self::Lzo | Self::Swap => 1,
+        }
+    }
+}
+
 /// A peer as a data plane reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerInfo {

@@ -7,7 +7,7 @@
 use std::sync::MutexGuard;
 
 use ovpn_crypto::aead::AeadKey;
-use ovpn_dco::{Event, Framing};
+use ovpn_dco::Event;
 use ovpn_wire::data_packet::{self, EPOCH_OVERHEAD, NONE_OVERHEAD, OPCODE_DATA_V1, V1_OVERHEAD, V2_OVERHEAD};
 use ovpn_wire::fragment::{self as header, Fragment};
 use ovpn_wire::payload::{EXIT, PING};
@@ -56,10 +56,8 @@ impl<'a> Tx<'a> {
                 SealFormat::Classic { v1: true, .. } => V1_OVERHEAD,
                 SealFormat::Epoch(_) => EPOCH_OVERHEAD,
                 SealFormat::None { .. } => NONE_OVERHEAD,
-            } + match self.peer.framing() {
-                Framing::None | Framing::V2 => 0,
-                Framing::Lzo | Framing::Swap => 1,
-            } + self.peer.fragment().map_or(0, |_| header::LEN),
+            } + self.peer.framing().overhead()
+                + self.peer.fragment().map_or(0, |_| header::LEN),
         )
     }
 
@@ -325,7 +323,7 @@ fn encrypt(
 
 #[cfg(test)]
 mod tests {
-    use ovpn_dco::{DataFormat, KeySlot};
+    use ovpn_dco::{DataFormat, Framing, KeySlot};
 
     use super::*;
     use crate::key_slots::OpenFormat;

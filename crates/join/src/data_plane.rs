@@ -96,10 +96,7 @@ pub fn outside(
         tcp,
         epoch: format == DataFormat::Epoch,
         v1: format == DataFormat::V1,
-        framing: match framing {
-            Framing::None | Framing::V2 => 0,
-            Framing::Lzo | Framing::Swap => 1,
-        },
+        framing: framing.overhead() as u16,
         fragment: fragment.is_some(),
     }
 }
