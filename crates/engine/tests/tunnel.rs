@@ -193,6 +193,13 @@ fn tcp_pair(bed: &Bed) -> anyhow::Result<(OwnedFd, OwnedFd)> {
     Ok((accepted.into(), connected.into()))
 }
 
+/// What was dropped though the device was up (the system may speak before) and a place in the socket's queue free (on
+/// a busy machine a transfer finds out by losses how much it carries).
+fn lost(engine: &Engine) -> Vec<(DropReason, u64)> {
+    let not_ours = [DropReason::DeviceDown, DropReason::ReceiveFull];
+    engine.drops().into_iter().filter(|(reason, count)| *count > 0 && !not_ours.contains(reason)).collect()
+}
+
 /// iperf3 from `a` to `b`; megabits a second that arrived.
 fn iperf(bed: &Bed, options: &str) -> anyhow::Result<f64> {
     let mut server = bed.b.command("iperf3");
@@ -229,10 +236,7 @@ fn packets_pass_over_tcp() -> anyhow::Result<()> {
             load.join().unwrap()
         })?;
         assert!(load > 1.0, "{load} Mbit/s, {workers:?}");
-        // The system may speak before the device is up.
-        let early = |(reason, count): &(DropReason, u64)| *reason != DropReason::DeviceDown && *count > 0;
-        let lost: Vec<_> = b.drops().into_iter().filter(early).collect();
-        assert_eq!(lost, [], "{workers:?}");
+        assert_eq!(lost(&b), [], "{workers:?}");
     }
     Ok(())
 }
@@ -301,18 +305,11 @@ fn the_busiest_sender_has_a_socket_of_its_own() -> anyhow::Result<()> {
         both_up(&bed)?;
         ping(&bed.a, 100, 56, "10.8.0.2")?;
         assert_eq!(sockets(&bed.b, 1194)?, 1, "{bind}");
-        let full = |engine: &Engine| engine.drops()[DropReason::ReceiveFull.index()].1;
-        let lost = |engine: &Engine| {
-            let other = |(reason, _): &(DropReason, u64)| {
-                ![DropReason::DeviceDown, DropReason::ReceiveFull].contains(reason)
-            };
-            engine.drops().into_iter().filter(other).map(|(_, count)| count).sum::<u64>()
-        };
         // Below what a debug build carries, so that nothing need be lost.
         assert!(iperf(&bed, "-t 2 -u -b 100M -l 1200")? > 90.0, "{bind}");
         assert!(iperf(&bed, "-t 1")? > 10.0, "{bind}");
         assert_eq!(sockets(&bed.b, 1194)?, 2, "{bind}");
-        assert_eq!((lost(&a), lost(&b)), (0, 0), "{bind}, queues overflowed {} and {}", full(&a), full(&b));
+        assert_eq!([lost(&a), lost(&b)], [[], []], "{bind}");
         ping(&bed.a, 100, 56, "10.8.0.2")?;
         // Another sender.
         let other = bed.a.enter(|| UdpSocket::bind((from.parse::<SocketAddr>().unwrap().ip(), 0)))??;
@@ -334,9 +331,9 @@ fn super_packets_pass_whole() -> anyhow::Result<()> {
     assert!(iperf(&bed, "-t 1 -R")? > 10.0);
     assert!(iperf(&bed, "-t 1 -P 4")? > 10.0);
     assert!(iperf(&bed, "-t 1 -u -b 20M -l 1200")? > 10.0);
-    for (reason, count) in b.drops() {
+    for (reason, count) in lost(&b) {
         let startup = ["unknown-key", "unknown-peer", "no-key", "not-authentic"].contains(&reason.name());
-        assert!(count == 0 || startup && count < 20, "{reason}: {count}");
+        assert!(startup && count < 20, "{reason}: {count}");
     }
     Ok(())
 }

@@ -77,7 +77,6 @@ impl UdpLink {
         let spare = lock(&self.spare).take();
         let spare = spare.map_or_else(|| self.socket.spare(), Ok)?;
         let socket = Arc::new(spare.connect(&self.socket, path)?);
-        socket.raise_buffers(RECEIVE_BUFFER, 0);
         lock(&self.own).socket = Some(Arc::clone(&socket));
         Ok(socket)
     }

@@ -36,11 +36,13 @@ impl SpareSocket {
     }
 
     /// Takes what comes by `path` to the port of `first`, which goes on with everything else; the kernel has less work
-    /// with each datagram then. It is for receiving, and leaves the port when it is dropped.
+    /// with each datagram then. It is for receiving, with a buffer as large as that of `first`, and leaves the port when
+    /// it is dropped.
     ///
     /// # Errors
-    /// `Unsupported` where the path's local address is not known or `first` is connected; `AddrInUse` where `first` belongs to another user; `PermissionDenied` for a port that only root may
-    /// open; what else the kernel said. `first` then is as before.
+    /// `Unsupported` where the path's local address is not known or `first` is connected; `AddrInUse` where `first`
+    /// belongs to another user; `PermissionDenied` for a port that only root may open; what else the kernel said.
+    /// `first` then is as before.
     pub fn connect(self, first: &UdpSocket, path: &Path) -> io::Result<UdpSocket> {
         let Some(ip) = path.local else { return Err(io::ErrorKind::Unsupported.into()) };
         let known = SockRef::from(&first.fd);
@@ -66,6 +68,8 @@ impl SpareSocket {
         socket.connect(&mapped(path.remote, v6).into())?;
         // Nobody else shares the port.
         socket.set_reuse_port(false)?;
+        // The kernel reports twice what was asked for, and it is no fault to have less.
+        let _ = known.recv_buffer_size().and_then(|bytes| socket.set_recv_buffer_size(bytes / 2));
         UdpSocket::new(OwnedFd::from(socket))
     }
 }
@@ -108,6 +112,7 @@ mod tests {
             ("[::]:0", "::1"),
         ] {
             let first = UdpSocket::new(Std::bind(bind).unwrap().into()).unwrap();
+            first.raise_buffers(1 << 20, 0);
             let port = first.local_addr().unwrap().port();
             let to = SocketAddr::new(ip.parse().unwrap(), port);
             let sender = || Std::bind(if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
@@ -117,6 +122,8 @@ mod tests {
             let own = connect_beside(&first, &path).unwrap();
             busy.send_to(b"busy", to).unwrap();
             other.send_to(b"other", to).unwrap();
+            let buffer = |socket: &UdpSocket| SockRef::from(&socket.fd).recv_buffer_size().unwrap();
+            assert_eq!(buffer(&own), buffer(&first));
             assert_eq!(waiting(&own), [b"busy"], "{bind}");
             assert_eq!(waiting(&first), [&b"before"[..], b"other"], "{bind}");
             // The port is nobody else's meanwhile, and another sender can take its turn.
