@@ -17,6 +17,7 @@ mod certified;
 #[path = "../tests/crowd/mod.rs"]
 mod crowd;
 
+use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,26 +65,42 @@ fn busy_clients(site: &Site, program: &Program, clients: u8, rounds: u64, time: 
     }
     let mut of_one = Vec::new();
     let mut of_streams = Vec::new();
+    let mut of_server = Vec::new();
     for round in 0..rounds {
-        let one = megabits(&star.hub, &star.leaves[..1], 1, time);
-        let streams = megabits(&star.hub, &star.leaves[..1], clients, time);
-        let all = megabits(&star.hub, &star.leaves, 1, time);
+        let one = transfer(&star.hub, &star.leaves[..1], 1, time);
+        let streams = transfer(&star.hub, &star.leaves[..1], clients, time);
+        let all = transfer(&star.hub, &star.leaves, 1, time);
         println!(
-            "round {round}: one client {one:.0} Mbit/s, with {clients} streams {streams:.0}, {clients} clients {all:.0}: {:.2} and {:.2} of it",
-            all / one,
-            all / streams
+            "round {round}: one client {one}, with {clients} streams {streams}, {clients} clients {all}: {:.2} and {:.2} of it",
+            all.megabits / one.megabits,
+            all.megabits / streams.megabits
         );
-        of_one.push(all / one);
-        of_streams.push(all / streams);
+        of_one.push(all.megabits / one.megabits);
+        of_streams.push(all.megabits / streams.megabits);
+        of_server.push(all.server / one.server);
     }
     println!("{clients} clients ÷ one client: {}", spread(of_one));
     println!("{clients} clients ÷ one client with as many streams: {}", spread(of_streams));
+    println!("processor time of the server for each byte, {clients} clients ÷ one: {}", spread(of_server));
     println!("{clients} idle clients, keepalives both ways: {:.2} % of a core", idle_share(&star.hub));
+}
+
+struct Transfer {
+    /// What arrived, Mbit/s.
+    megabits: f64,
+    /// Processor time of the server's process, seconds for each gigabyte.
+    server: f64,
+}
+
+impl fmt::Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0} Mbit/s ({:.2} s/GB of the server)", self.megabits, self.server)
+    }
 }
 
 /// What arrives in the hub when each of `leaves` sends by `streams` connections for `time`. One thread gives and one
 /// takes: a thread for each connection would be what bounds it.
-fn megabits(hub: &Netns, leaves: &[Netns], streams: u8, time: Duration) -> f64 {
+fn transfer(hub: &Netns, leaves: &[Netns], streams: u8, time: Duration) -> Transfer {
     let listener = hub.enter(|| TcpListener::bind(SINK)).unwrap().unwrap();
     let to: SocketAddr = SINK.parse().unwrap();
     let mut given = Vec::new();
@@ -111,12 +128,14 @@ fn megabits(hub: &Netns, leaves: &[Netns], streams: u8, time: Duration) -> f64 {
         });
         // All are beyond their slow start.
         std::thread::sleep(Duration::from_secs(1));
-        let (before, start) = (came.load(Ordering::Relaxed), Instant::now());
+        let (before, used, start) =
+            (came.load(Ordering::Relaxed), hub.processor_time().unwrap(), Instant::now());
         std::thread::sleep(time);
-        let bytes = came.load(Ordering::Relaxed) - before;
-        let megabits = bytes as f64 * 8e-6 / start.elapsed().as_secs_f64();
+        let bytes = (came.load(Ordering::Relaxed) - before) as f64;
+        let seconds = start.elapsed().as_secs_f64();
+        let used = hub.processor_time().unwrap() - used;
         over.store(true, Ordering::Relaxed);
-        megabits
+        Transfer { megabits: bytes * 8e-6 / seconds, server: used.as_secs_f64() / bytes * 1e9 }
     })
 }
 
