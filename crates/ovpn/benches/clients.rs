@@ -7,7 +7,8 @@
 //!
 //! Needs root. Each client is a process of ours in a namespace of its own, on a cable of its own to the server's; all
 //! share the cores of one machine. In each round the same server carries, one after the other: one stream of one
-//! client, as many streams of that client as there are clients, one stream of each client.
+//! client, as many streams of that client as there are clients, one stream of each client; and the cables the same
+//! without tunnels, to tell what the machine itself loses by many streams.
 //!
 //! The thousand idle ones are control channels alone: what is measured is the server's keeping of a thousand peers, its
 //! keepalives included (one to each every ten seconds).
@@ -19,7 +20,7 @@ mod crowd;
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,7 @@ const IDLE: usize = 1000;
 const SERVER: &str = "dev tun\ntopology subnet\nserver 10.77.0.0 255.255.0.0\nproto udp4\nca ca.crt\n\
     cert server.crt\nkey server.key\ndh none\nduplicate-cn\nmax-clients 4096\nkeepalive 10 60\n\
     connect-freq-initial 100000 10\nhand-window 120\nverb 1\n";
-/// In the tunnel.
-const SINK: &str = "10.77.0.1:5001";
+const PORT: u16 = 5001;
 
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<u64>().ok());
@@ -65,21 +65,34 @@ fn busy_clients(site: &Site, program: &Program, clients: u8, rounds: u64, time: 
     }
     let mut of_one = Vec::new();
     let mut of_streams = Vec::new();
+    let mut bare_of_one = Vec::new();
     let mut of_server = Vec::new();
     for round in 0..rounds {
-        let one = transfer(&star.hub, &star.leaves[..1], 1, time);
-        let streams = transfer(&star.hub, &star.leaves[..1], clients, time);
-        let all = transfer(&star.hub, &star.leaves, 1, time);
+        let tunnel = |_| SocketAddr::from(([10, 77, 0, 1], PORT));
+        let one = transfer(&star.hub, &star.leaves[..1], 1, time, &tunnel);
+        let streams = transfer(&star.hub, &star.leaves[..1], clients, time, &tunnel);
+        let all = transfer(&star.hub, &star.leaves, 1, time, &tunnel);
+        let cable = |number| SocketAddr::from(([10, 10, number, 1], PORT));
+        let bare = |leaves, streams| transfer(&star.hub, leaves, streams, time, &cable).megabits;
+        let [bare_one, bare_streams, bare_all] =
+            [bare(&star.leaves[..1], 1), bare(&star.leaves[..1], clients), bare(&star.leaves, 1)];
         println!(
             "round {round}: one client {one}, with {clients} streams {streams}, {clients} clients {all}: {:.2} and {:.2} of it",
             all.megabits / one.megabits,
             all.megabits / streams.megabits
         );
+        println!(
+            "without tunnels {bare_one:.0}, {bare_streams:.0}, {bare_all:.0} Mbit/s: {:.2} and {:.2}",
+            bare_all / bare_one,
+            bare_all / bare_streams
+        );
+        bare_of_one.push(bare_all / bare_one);
         of_one.push(all.megabits / one.megabits);
         of_streams.push(all.megabits / streams.megabits);
         of_server.push(all.server / one.server);
     }
     println!("{clients} clients ÷ one client: {}", spread(of_one));
+    println!("without tunnels: {}", spread(bare_of_one));
     println!("{clients} clients ÷ one client with as many streams: {}", spread(of_streams));
     println!("processor time of the server for each byte, {clients} clients ÷ one: {}", spread(of_server));
     println!("{clients} idle clients, keepalives both ways: {:.2} % of a core", idle_share(&star.hub));
@@ -98,14 +111,21 @@ impl fmt::Display for Transfer {
     }
 }
 
-/// What arrives in the hub when each of `leaves` sends by `streams` connections for `time`. One thread gives and one
+/// What arrives in the hub when each of `leaves` sends by `streams` connections for `time`, to the address that `sink`
+/// tells for its number. One thread gives and one
 /// takes: a thread for each connection would be what bounds it.
-fn transfer(hub: &Netns, leaves: &[Netns], streams: u8, time: Duration) -> Transfer {
-    let listener = hub.enter(|| TcpListener::bind(SINK)).unwrap().unwrap();
-    let to: SocketAddr = SINK.parse().unwrap();
+fn transfer(
+    hub: &Netns,
+    leaves: &[Netns],
+    streams: u8,
+    time: Duration,
+    sink: &dyn Fn(u8) -> SocketAddr,
+) -> Transfer {
+    let listener = hub.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))).unwrap().unwrap();
     let mut given = Vec::new();
     let mut taken = Vec::new();
-    for leaf in leaves {
+    for (number, leaf) in (1..).zip(leaves) {
+        let to = sink(number);
         for _ in 0..streams {
             given.push(leaf.enter(|| TcpStream::connect_timeout(&to, LIMIT)).unwrap().unwrap());
             taken.push(listener.accept().unwrap().0);
