@@ -1,5 +1,6 @@
 //! System interfaces: TUN devices, UDP with segmentation offload, netlink, waiting; the only crate with `unsafe` code.
 
+pub mod aead;
 pub mod background;
 pub mod checksum;
 pub mod clock;
