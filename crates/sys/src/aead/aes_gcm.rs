@@ -16,36 +16,12 @@ mod wide;
 
 use std::fmt;
 
+use super::text::Text;
+
 /// Length of an authentication tag, bytes.
 const TAG_LEN: usize = 16;
 /// Longer data is refused, well before the block counter of 32 bits comes round.
 const MAX_LEN: usize = 1 << 30;
-
-/// Where the data comes from and where it goes: two buffers of one length, or one.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nobody reads it there"))]
-enum Text<'a> {
-    Apart { source: &'a [u8], target: &'a mut [u8] },
-    InPlace(&'a mut [u8]),
-}
-
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nobody reads it there"))]
-impl Text<'_> {
-    #[inline]
-    fn source(&self) -> &[u8] {
-        match self {
-            Self::Apart { source, .. } => source,
-            Self::InPlace(text) => text,
-        }
-    }
-
-    #[inline]
-    fn target(&mut self) -> &mut [u8] {
-        match self {
-            Self::Apart { target, .. } => target,
-            Self::InPlace(text) => text,
-        }
-    }
-}
 
 /// A key of 128, 192 or 256 bits, ready for use by any thread. Wiped when dropped, never printed.
 pub struct AesGcm {

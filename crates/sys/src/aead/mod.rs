@@ -10,5 +10,7 @@
 //! that they are there. Secrets steer no branch and no index; lengths do.
 
 pub mod aes_gcm;
+pub mod chacha20_poly1305;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
+mod text;
