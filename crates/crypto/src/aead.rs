@@ -12,6 +12,7 @@ use std::fmt;
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use ovpn_sys::aead::aes_gcm::AesGcm;
+use ovpn_sys::aead::chacha20_poly1305::ChaCha20Poly1305;
 use thiserror::Error;
 
 /// Length of an authentication tag, bytes.
@@ -129,6 +130,8 @@ pub struct AeadKey {
 enum Implementation {
     /// Ours, where the processor has 512-bit registers.
     AesGcm(AesGcm),
+    /// Likewise.
+    ChaCha20Poly1305(ChaCha20Poly1305),
     /// The library's, for everything everywhere.
     AwsLc(LessSafeKey),
 }
@@ -137,7 +140,9 @@ impl Implementation {
     fn new(cipher: Cipher, key: &[u8]) -> Option<Self> {
         let ours = match cipher {
             Cipher::Aes128Gcm | Cipher::Aes192Gcm | Cipher::Aes256Gcm => AesGcm::new(key).map(Self::AesGcm),
-            Cipher::ChaCha20Poly1305 => None,
+            Cipher::ChaCha20Poly1305 => {
+                key.as_array().and_then(ChaCha20Poly1305::new).map(Self::ChaCha20Poly1305)
+            }
         };
         ours.or_else(|| Self::aws_lc(cipher, key))
     }
@@ -184,6 +189,7 @@ impl AeadKey {
     ) -> Result<(), SealError> {
         let sealed = match &self.key {
             Implementation::AesGcm(key) => key.seal(nonce, aad, plaintext, out, tag),
+            Implementation::ChaCha20Poly1305(key) => key.seal(nonce, aad, plaintext, out, tag),
             Implementation::AwsLc(key) => {
                 let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(aad));
                 key.seal_out_of_place_scatter(nonce, aad, plaintext, out, &[], tag).is_ok()
@@ -206,6 +212,7 @@ impl AeadKey {
     ) -> Result<(), SealError> {
         let sealed = match &self.key {
             Implementation::AesGcm(key) => key.seal_in_place(nonce, aad, in_out, tag),
+            Implementation::ChaCha20Poly1305(key) => key.seal_in_place(nonce, aad, in_out, tag),
             Implementation::AwsLc(key) => {
                 let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(aad));
                 key.seal_in_place_scatter(nonce, aad, in_out, &[], tag).is_ok()
@@ -229,6 +236,7 @@ impl AeadKey {
     ) -> Result<(), OpenError> {
         let opened = match &self.key {
             Implementation::AesGcm(key) => key.open(nonce, aad, ciphertext, tag, out),
+            Implementation::ChaCha20Poly1305(key) => key.open(nonce, aad, ciphertext, tag, out),
             Implementation::AwsLc(key) => {
                 let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(aad));
                 key.open_separate_gather(nonce, aad, ciphertext, tag, out).is_ok()
