@@ -6,7 +6,7 @@
 //!
 //! Sealing and opening go from one buffer to another in one pass, with the tag apart: a packet moves from the
 //! socket's buffer to the device's without a copy, and tag-first formats need no shuffling. Nothing allocates after
-//! [`AeadKey::new`].
+//! [`AeadKey::new`] and a key's first long packet.
 
 use std::fmt;
 

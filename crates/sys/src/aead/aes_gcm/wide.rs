@@ -23,8 +23,9 @@ use std::arch::x86_64::{
 };
 
 use std::hint::black_box;
+use std::sync::OnceLock;
 
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::super::lanes::{
     WIDTH, load, load_block, load_block_part, load_four, load_part, mask, pin, store, store_block, store_part,
@@ -38,17 +39,23 @@ const GROUP: usize = 8;
 const GROUP_LEN: usize = GROUP * WIDTH;
 /// Round keys of the longest key.
 const ROUND_KEYS: usize = 15;
-/// Powers of the hash key: a group's and the lengths', rounded up so that the group's are aligned.
-const POWERS: usize = 4 * GROUP + 4;
+/// Powers of the hash key for texts of up to one register: its blocks' and the lengths', rounded up.
+const FEW: usize = 8;
+/// For all others: a group's and the lengths', rounded up so that the group's are aligned.
+const MANY: usize = 4 * GROUP + 4;
+/// Zeros after the powers.
+const ZEROS: usize = 4;
 /// The polynomial's part that takes 64 bits off a product: x^127 + x^126 + x^121, less its lower half.
 const FOLD: i64 = 0xC2_u64.rotate_right(8).cast_signed();
 
-#[derive(Zeroize, ZeroizeOnDrop)]
-#[repr(C, align(64))]
+/// Powers of the hash key from the highest to the first, then zeros: any four that begin in range are one load.
+type Powers<const N: usize> = Zeroizing<[Block; N]>;
+
 pub(super) struct Key {
-    /// From the highest to the first, then four zeros: any four that begin in range are one load.
-    powers: [Block; POWERS + 4],
-    round_keys: [Block; ROUND_KEYS],
+    few: Powers<{ FEW + ZEROS }>,
+    /// Made when first needed: most keys of a large server see nothing but keepalives.
+    many: OnceLock<Box<Powers<{ MANY + ZEROS }>>>,
+    round_keys: Zeroizing<[Block; ROUND_KEYS]>,
     rounds: usize,
 }
 
@@ -65,8 +72,12 @@ impl Key {
             return None;
         }
         let rounds = key.len() / 4 + 6;
-        let mut new =
-            Box::new(Self { powers: [[0; 16]; POWERS + 4], round_keys: [[0; 16]; ROUND_KEYS], rounds });
+        let mut new = Box::new(Self {
+            few: Zeroizing::new([[0; 16]; FEW + ZEROS]),
+            many: OnceLock::new(),
+            round_keys: Zeroizing::new([[0; 16]; ROUND_KEYS]),
+            rounds,
+        });
         // SAFETY: the processor has all that this function asks for.
         unsafe { new.expand(key) };
         Some(new)
@@ -87,12 +98,19 @@ impl Key {
         let h = u128::from_be_bytes(*bytes);
         let h = (h << 1) ^ ((h >> 127).wrapping_neg() & ((0xC2 << 120) | 1));
         *bytes = h.to_le_bytes();
-        let h = _mm512_zextsi128_si512(load_block(&bytes));
-        let mut power = h;
-        for at in (0..POWERS).rev() {
-            store_block(&mut self.powers[at], _mm512_castsi512_si128(power));
-            power = Product::none().add(power, h).reduce();
+        write_powers(_mm512_zextsi128_si512(load_block(&bytes)), &mut self.few[..FEW]);
+    }
+
+    /// For texts longer than a register.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,aes,vaes,vpclmulqdq")]
+    fn many(&self) -> &[Block; MANY + ZEROS] {
+        if let Some(powers) = self.many.get() {
+            return powers;
         }
+        let mut powers = Box::new(Zeroizing::new([[0; 16]; MANY + ZEROS]));
+        write_powers(self.first_power(), &mut powers[..MANY]);
+        self.many.get_or_init(|| powers)
     }
 
     pub(super) fn seal(&self, nonce: [u8; 12], aad: &[u8], text: Text<'_>, tag: &mut [u8; TAG_LEN]) {
@@ -126,15 +144,17 @@ impl Key {
         let len = text.source().len();
         let lengths = _mm_set_epi64x(aad.len() as i64 * 8, len as i64 * 8);
         let lengths = Product::none().add(_mm512_zextsi128_si512(lengths), self.first_power());
+        let powers: &[Block] = if len > WIDTH { self.many() } else { &self.few[..] };
         let mut at = 0;
         while len - at > GROUP_LEN {
             // Tables are read where they are used: kept over the loop, they would not fit into the registers.
-            let key = black_box(self);
+            let (key, powers) = black_box((self, powers));
             let mut stream = counter.take::<GROUP>();
             if OPENS {
-                hash = key.encrypt_and_hash(&mut stream, &mut [], group(text.source(), at), hash);
+                hash = key.encrypt_and_hash(&mut stream, &mut [], group(text.source(), at), powers, hash);
             } else if at > 0 {
-                hash = key.encrypt_and_hash(&mut stream, &mut [], group(text.target(), at - GROUP_LEN), hash);
+                let hashed = group(text.target(), at - GROUP_LEN);
+                hash = key.encrypt_and_hash(&mut stream, &mut [], hashed, powers, hash);
             } else {
                 key.encrypt(&mut stream, &mut [], |_| ());
             }
@@ -148,7 +168,7 @@ impl Key {
             }
             at += GROUP_LEN;
         }
-        let rest = Rest { counter, pad, hash, lengths, at };
+        let rest = Rest { counter, pad, hash, lengths, powers, at };
         match (len - at).div_ceil(WIDTH) {
             0 => self.rest::<OPENS, 0>(text, rest),
             1 => self.rest::<OPENS, 1>(text, rest),
@@ -165,8 +185,8 @@ impl Key {
     /// What is left, in `N` registers, the last of them often not full; then the lengths and the tag.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,aes,vaes,vpclmulqdq")]
-    fn rest<const OPENS: bool, const N: usize>(&self, mut text: Text<'_>, rest: Rest) -> __m128i {
-        let Rest { mut counter, pad, mut hash, lengths, at } = rest;
+    fn rest<const OPENS: bool, const N: usize>(&self, mut text: Text<'_>, rest: Rest<'_>) -> __m128i {
+        let Rest { mut counter, pad, mut hash, lengths, powers, at } = rest;
         let (mut stream, mut pad) = (counter.take::<N>(), [pad]);
         let left = &text.source()[at..];
         let mut blocks = [_mm512_setzero_si512(); N];
@@ -178,7 +198,7 @@ impl Key {
         let last_len = end.len();
         // The lengths come after the last block.
         let power = left.len().div_ceil(16) + 1;
-        let mut last = Hash::<N> { before: hash, powers: self.powers(power), product: lengths };
+        let mut last = Hash::<N> { before: hash, powers: from(powers, power), product: lengths };
         if OPENS {
             self.encrypt(&mut stream, &mut pad, |i| {
                 if i < N {
@@ -186,7 +206,8 @@ impl Key {
                 }
             });
         } else if at > 0 {
-            hash = self.encrypt_and_hash(&mut stream, &mut pad, group(text.target(), at - GROUP_LEN), hash);
+            let hashed = group(text.target(), at - GROUP_LEN);
+            hash = self.encrypt_and_hash(&mut stream, &mut pad, hashed, powers, hash);
             last.before = hash;
         } else {
             self.encrypt(&mut stream, &mut pad, |_| ());
@@ -219,9 +240,10 @@ impl Key {
         blocks: &mut [__m512i; N],
         more: &mut [__m512i; M],
         hashed: &[[u8; WIDTH]; GROUP],
+        powers: &[Block],
         before: __m512i,
     ) -> __m512i {
-        let mut hash = Hash::<GROUP> { before, powers: self.powers(4 * GROUP), product: Product::none() };
+        let mut hash = Hash::<GROUP> { before, powers: from(powers, 4 * GROUP), product: Product::none() };
         self.encrypt(blocks, more, |i| {
             if let Some(four) = hashed.get(i) {
                 hash.add(i, load(four));
@@ -300,19 +322,11 @@ impl Key {
         hash
     }
 
-    /// H to the power of `highest` and those below it.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,aes,vaes,vpclmulqdq")]
-    fn powers<const N: usize>(&self, highest: usize) -> &[[Block; 4]; N] {
-        let (fours, _) = self.powers[POWERS - highest..].as_chunks();
-        fours.first_chunk().unwrap_or(&[[[0; 16]; 4]; N])
-    }
-
     /// H in the lowest place.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,aes,vaes,vpclmulqdq")]
     fn first_power(&self) -> __m512i {
-        _mm512_zextsi128_si512(load_block(&self.powers[POWERS - 1]))
+        _mm512_zextsi128_si512(load_block(&self.few[FEW - 1]))
     }
 
     /// In all four places.
@@ -323,12 +337,30 @@ impl Key {
     }
 }
 
+/// H to the power of `highest` and those below it.
+#[inline]
+fn from<const N: usize>(powers: &[Block], highest: usize) -> &[[Block; 4]; N] {
+    let (fours, _) = powers[powers.len() - ZEROS - highest..].as_chunks();
+    fours.first_chunk().unwrap_or(&[[[0; 16]; 4]; N])
+}
+
+/// The powers of `h`, the first in the last place.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,aes,vaes,vpclmulqdq")]
+fn write_powers(h: __m512i, powers: &mut [Block]) {
+    let mut power = h;
+    for place in powers.iter_mut().rev() {
+        store_block(place, _mm512_castsi512_si128(power));
+        power = Product::none().add(power, h).reduce();
+    }
+}
+
 /// What a packet's last registers need.
-struct Rest {
+struct Rest<'a> {
     counter: Counter,
     pad: __m512i,
     hash: __m512i,
     lengths: Product,
+    powers: &'a [Block],
     at: usize,
 }
 
