@@ -5,8 +5,10 @@
 //! ```
 
 /// Bytes taken at a time.
+#[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 64;
 /// Shorter data is summed sooner than the registers are set up.
+#[cfg(target_arch = "x86_64")]
 const WORTH_IT: usize = 256;
 
 /// A number that leaves the same remainder modulo 65535 as the ones' complement sum of `data`'s 16-bit words, in the
