@@ -7,6 +7,8 @@
 use std::io::IoSlice;
 use std::sync::OnceLock;
 
+use aws_lc_rs::aead::{self as library, Aad, LessSafeKey, Nonce, UnboundKey};
+use ovpn_crypto::aead::{AeadKey, Cipher, NONCE_LEN, OpenError, TAG_LEN};
 use ovpn_dco::{
     CipherAlg, DataFormat, Event, Framing, KeyConfig, KeyDirection, KeyId, KeySlot, Mode, PeerConfig, PeerId,
     Protocol, TransportId, VpnAddrs,
@@ -28,7 +30,8 @@ use ovpn_wire::tcp_framing::PacketReader;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Target); 6] = [
+pub const ALL: [(&str, Target); 7] = [
+    ("aead", aead),
     ("decrypt", decrypt),
     ("tcp_framing", tcp_framing),
     ("gso_split", gso_split),
@@ -36,6 +39,51 @@ pub const ALL: [(&str, Target); 6] = [
     ("lzo", lzo),
     ("config_lexer", config_lexer),
 ];
+
+/// Keys, nonces and texts: sealed as the library seals them, in place and apart, opened again, and not once changed.
+pub fn aead(data: &[u8]) {
+    let Some((&[choice, aad_len, place], rest)) = data.split_first_chunk() else { return };
+    let Some((key, rest)) = rest.split_first_chunk::<32>() else { return };
+    let Some((&nonce, rest)) = rest.split_first_chunk::<NONCE_LEN>() else { return };
+    let (aad, text) = rest.split_at(rest.len().min(usize::from(aad_len % 64)));
+    let (cipher, algorithm) = [
+        (Cipher::Aes128Gcm, &library::AES_128_GCM),
+        (Cipher::Aes192Gcm, &library::AES_192_GCM),
+        (Cipher::Aes256Gcm, &library::AES_256_GCM),
+        (Cipher::ChaCha20Poly1305, &library::CHACHA20_POLY1305),
+    ][usize::from(choice % 4)];
+    let key = &key[..cipher.key_len()];
+    // No key is all zero.
+    let Ok(ours) = AeadKey::new(cipher, key) else { return };
+
+    let (mut expected, mut expected_tag) = (text.to_vec(), [0; TAG_LEN]);
+    LessSafeKey::new(UnboundKey::new(algorithm, key).unwrap())
+        .seal_in_place_scatter(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(aad),
+            &mut expected,
+            &[],
+            &mut expected_tag,
+        )
+        .unwrap();
+    let (mut sealed, mut tag) = (vec![0; text.len()], [0; TAG_LEN]);
+    ours.seal(nonce, aad, text, &mut sealed, &mut tag).unwrap();
+    assert_eq!((&sealed, tag), (&expected, expected_tag), "{cipher}");
+    let mut in_place = text.to_vec();
+    ours.seal_in_place(nonce, aad, &mut in_place, &mut tag).unwrap();
+    assert_eq!((&in_place, tag), (&expected, expected_tag), "{cipher}");
+    let mut opened = vec![0; text.len()];
+    assert_eq!(ours.open(nonce, aad, &sealed, &tag, &mut opened), Ok(()), "{cipher}");
+    assert_eq!(opened, text, "{cipher}");
+
+    let bit = 1 << (place % 8);
+    match sealed.len() {
+        0 => tag[usize::from(place) % TAG_LEN] ^= bit,
+        len => sealed[usize::from(place) * 7 % len] ^= bit,
+    }
+    assert_eq!(ours.open(nonce, aad, &sealed, &tag, &mut opened), Err(OpenError), "{cipher}");
+    assert!(opened.iter().all(|&byte| byte == 0), "{cipher}");
+}
 
 struct NoEvents;
 

@@ -31,6 +31,7 @@ impl Random {
 fn seeds(name: &str) -> Vec<Vec<u8>> {
     let ip = [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
     match name {
+        "aead" => (0..40).map(|n| vec![n as u8; 60 + 41 * n]).collect(),
         "decrypt" => vec![
             [&[0, 21, 1][..], &ip].concat(),
             [&[4, 22, 1, 0xFA][..], &ip].concat(),
