@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ovpn_config::model::{Log, LogFormat, Role};
 use ovpn_config::{Config, Diagnostic, Sources};
 
 use ovpn_sys::background::{self, Background, Split};
+use tokio::runtime::Runtime;
 
 use crate::command_line::{self, Invocation, Wanted};
 use crate::config_files::Files;
@@ -207,6 +208,15 @@ fn prepare(config: &Config) -> Result<Prepared, Fatal> {
     Ok(Prepared::Here(background))
 }
 
+/// How long whatever cannot be interrupted may hold up the end: a resolver's thread.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Ends all tasks and waits until what they held is given back: the kernel's device goes with the last of them, and
+/// stays if the process is gone before.
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(PATIENCE);
+}
+
 fn run_once(mut setup: Setup, background: &mut Option<Background>) -> Result<Step, Fatal> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -227,8 +237,7 @@ fn run_once(mut setup: Setup, background: &mut Option<Background>) -> Result<Ste
         }
     })?;
     management::remove_socket(&config);
-    // Resolver threads may be at work; nobody waits for them.
-    runtime.shutdown_background();
+    end(runtime);
     match outcome {
         Outcome::Exit(code) => {
             if let Some(path) = &setup.config.process.pid_file {
@@ -237,5 +246,28 @@ fn run_once(mut setup: Setup, background: &mut Option<Background>) -> Result<Ste
             Ok(Step::Leave(code))
         }
         Outcome::Reload => Ok(Step::Again),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// Whoever holds the data plane last, be it a task that never ends.
+    #[test]
+    fn what_tasks_hold_is_given_back_at_the_end() {
+        for _ in 0..200 {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+            let held = Arc::new(());
+            let task = Arc::clone(&held);
+            runtime.spawn(async move {
+                std::future::pending::<()>().await;
+                drop(task);
+            });
+            end(runtime);
+            assert_eq!(Arc::strong_count(&held), 1);
+        }
     }
 }
