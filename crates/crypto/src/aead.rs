@@ -11,8 +11,7 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
-use ovpn_sys::aead::aes_gcm::AesGcm;
-use ovpn_sys::aead::chacha20_poly1305::ChaCha20Poly1305;
+use ovpn_sys::aead::WideKey;
 use thiserror::Error;
 
 /// Length of an authentication tag, bytes.
@@ -129,9 +128,7 @@ pub struct AeadKey {
 /// Whose code does the work.
 enum Implementation {
     /// Ours, where the processor has 512-bit registers.
-    AesGcm(AesGcm),
-    /// Likewise.
-    ChaCha20Poly1305(ChaCha20Poly1305),
+    Wide(WideKey),
     /// The library's, for everything everywhere.
     AwsLc(LessSafeKey),
 }
@@ -139,12 +136,10 @@ enum Implementation {
 impl Implementation {
     fn new(cipher: Cipher, key: &[u8]) -> Option<Self> {
         let ours = match cipher {
-            Cipher::Aes128Gcm | Cipher::Aes192Gcm | Cipher::Aes256Gcm => AesGcm::new(key).map(Self::AesGcm),
-            Cipher::ChaCha20Poly1305 => {
-                key.as_array().and_then(ChaCha20Poly1305::new).map(Self::ChaCha20Poly1305)
-            }
+            Cipher::Aes128Gcm | Cipher::Aes192Gcm | Cipher::Aes256Gcm => WideKey::aes_gcm(key),
+            Cipher::ChaCha20Poly1305 => WideKey::chacha20_poly1305(key),
         };
-        ours.or_else(|| Self::aws_lc(cipher, key))
+        ours.map(Self::Wide).or_else(|| Self::aws_lc(cipher, key))
     }
 
     fn aws_lc(cipher: Cipher, key: &[u8]) -> Option<Self> {
@@ -188,8 +183,7 @@ impl AeadKey {
         tag: &mut [u8; TAG_LEN],
     ) -> Result<(), SealError> {
         let sealed = match &self.key {
-            Implementation::AesGcm(key) => key.seal(nonce, aad, plaintext, out, tag),
-            Implementation::ChaCha20Poly1305(key) => key.seal(nonce, aad, plaintext, out, tag),
+            Implementation::Wide(key) => key.seal(nonce, aad, plaintext, out, tag),
             Implementation::AwsLc(key) => {
                 let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(aad));
                 key.seal_out_of_place_scatter(nonce, aad, plaintext, out, &[], tag).is_ok()
@@ -211,8 +205,7 @@ impl AeadKey {
         tag: &mut [u8; TAG_LEN],
     ) -> Result<(), SealError> {
         let sealed = match &self.key {
-            Implementation::AesGcm(key) => key.seal_in_place(nonce, aad, in_out, tag),
-            Implementation::ChaCha20Poly1305(key) => key.seal_in_place(nonce, aad, in_out, tag),
+            Implementation::Wide(key) => key.seal_in_place(nonce, aad, in_out, tag),
             Implementation::AwsLc(key) => {
                 let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(aad));
                 key.seal_in_place_scatter(nonce, aad, in_out, &[], tag).is_ok()
@@ -235,8 +228,7 @@ impl AeadKey {
         out: &mut [u8],
     ) -> Result<(), OpenError> {
         let opened = match &self.key {
-            Implementation::AesGcm(key) => key.open(nonce, aad, ciphertext, tag, out),
-            Implementation::ChaCha20Poly1305(key) => key.open(nonce, aad, ciphertext, tag, out),
+            Implementation::Wide(key) => key.open(nonce, aad, ciphertext, tag, out),
             Implementation::AwsLc(key) => {
                 let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(aad));
                 key.open_separate_gather(nonce, aad, ciphertext, tag, out).is_ok()
@@ -272,7 +264,8 @@ mod tests {
     }
 
     fn lengths() -> impl Iterator<Item = usize> {
-        (0..=600).chain([1399, 1400, 1401, 4063, 4064, 4065, 4080, 4095, 4096, 4097, 65535, 65536, 70_001])
+        let around = [1400, 1500, 1536, 1728, 4064, 4096].into_iter().flat_map(|len| len - 1..=len + 1);
+        (0..=1100).chain(around).chain([1280, 1408, 4080, 9000, 65_535, 65_536, 70_001])
     }
 
     fn noise(len: usize) -> Vec<u8> {
@@ -286,32 +279,51 @@ mod tests {
 
     #[test]
     fn every_length_is_sealed_and_opened_as_the_library_does() {
-        let (data, aads) = (noise(70_001), noise(41));
+        let (data, ones, associated) = (noise(70_001), vec![0xFF; 70_001], noise(500));
         for [ours, theirs] in Cipher::ALL.into_iter().filter_map(ours_and_theirs) {
             for len in lengths() {
-                let (plaintext, mut nonce) = (&data[..len], [0xFE; NONCE_LEN]);
+                let mut nonce = [0xFE; NONCE_LEN];
                 nonce[..8].copy_from_slice(&(len as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
-                for aad in [0, 4, 8, 12, len % 41].map(|len| &aads[..len]) {
-                    let (mut sealed, mut expected) = (vec![0; len], vec![0; len]);
-                    let (mut tag, mut expected_tag) = ([0; TAG_LEN], [0; TAG_LEN]);
-                    ours.seal(nonce, aad, plaintext, &mut sealed, &mut tag).unwrap();
-                    theirs.seal(nonce, aad, plaintext, &mut expected, &mut expected_tag).unwrap();
-                    let what = format!("{}, {len} bytes, {} associated", ours.cipher(), aad.len());
-                    assert!(sealed == expected && tag == expected_tag, "{what}");
-
-                    let mut in_place = plaintext.to_vec();
-                    let mut in_place_tag = [0; TAG_LEN];
-                    ours.seal_in_place(nonce, aad, &mut in_place, &mut in_place_tag).unwrap();
-                    assert!(in_place == expected && in_place_tag == expected_tag, "{what}, in place");
-
-                    let mut opened = vec![0xEE; len];
-                    ours.open(nonce, aad, &expected, &expected_tag, &mut opened).unwrap();
-                    assert!(opened == plaintext, "{what}, opened");
-                    tag[len % TAG_LEN] ^= 1 << (len % 8);
-                    assert_eq!(ours.open(nonce, aad, &expected, &tag, &mut opened), Err(OpenError), "{what}");
-                    assert!(opened.iter().all(|&byte| byte == 0), "{what}, refused");
+                for aad in [0, 4, 8, 12, len % 41, (7 * len + 20) % 41] {
+                    compare(&ours, &theirs, nonce, &associated[..aad], &data[..len]);
+                }
+                compare(&ours, &theirs, [0xFF; NONCE_LEN], &ones[..len % 41], &ones[..len]);
+                if len >= 9000 {
+                    compare(&ours, &theirs, nonce, &associated, &data[..len]);
                 }
             }
+        }
+    }
+
+    fn compare(ours: &AeadKey, theirs: &AeadKey, nonce: [u8; NONCE_LEN], aad: &[u8], plaintext: &[u8]) {
+        let len = plaintext.len();
+        let what = format!("{}, {len} bytes, {} associated", ours.cipher(), aad.len());
+        let (mut sealed, mut expected) = (vec![0; len], vec![0; len]);
+        let (mut tag, mut expected_tag) = ([0; TAG_LEN], [0; TAG_LEN]);
+        ours.seal(nonce, aad, plaintext, &mut sealed, &mut tag).unwrap();
+        theirs.seal(nonce, aad, plaintext, &mut expected, &mut expected_tag).unwrap();
+        assert!(sealed == expected && tag == expected_tag, "{what}");
+
+        let mut in_place = plaintext.to_vec();
+        let mut in_place_tag = [0; TAG_LEN];
+        ours.seal_in_place(nonce, aad, &mut in_place, &mut in_place_tag).unwrap();
+        assert!(in_place == expected && in_place_tag == expected_tag, "{what}, in place");
+
+        let mut opened = vec![0xEE; len];
+        ours.open(nonce, aad, &expected, &expected_tag, &mut opened).unwrap();
+        assert!(opened == plaintext, "{what}, opened");
+        let mut refused = |nonce, aad: &[u8], sealed: &[u8], tag: &[u8; TAG_LEN]| {
+            opened.fill(0xEE);
+            assert_eq!(ours.open(nonce, aad, sealed, tag, &mut opened), Err(OpenError), "{what}");
+            assert!(opened.iter().all(|&byte| byte == 0), "{what}, refused");
+        };
+        tag[len % TAG_LEN] ^= 1 << (len % 8);
+        refused(nonce, aad, &expected, &tag);
+        refused(nonce, &[aad, &[0]].concat(), &expected, &expected_tag);
+        refused(nonce.map(|byte| !byte), aad, &expected, &expected_tag);
+        if let Some(byte) = sealed.get_mut(len / 3) {
+            *byte ^= 1 << (len % 8);
+            refused(nonce, aad, &sealed, &expected_tag);
         }
     }
 

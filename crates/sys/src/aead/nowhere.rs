@@ -1,6 +1,7 @@
 //! For processors without the wide instructions: a key that cannot be.
 
-use super::{TAG_LEN, Text};
+use super::TAG_LEN;
+use super::text::Text;
 
 pub(super) enum Key {}
 
