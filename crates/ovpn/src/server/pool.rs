@@ -9,6 +9,7 @@
 //! A client gets the entry that its common name had last, else one that nobody ever had, else the one that was free the
 //! longest. Source: OpenVPN server behaviour, "Pools", "ifconfig-pool-persist".
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ovpn_config::model::{Pool, PoolIpv6};
@@ -52,21 +53,45 @@ pub(crate) struct Lease {
     pub(crate) addresses: Addresses,
 }
 
-#[derive(Debug, Clone, Default)]
+/// An entry that somebody has or had.
+#[derive(Debug, Default)]
 struct Entry {
     taken: bool,
     /// Who has it or had it last.
     common_name: Option<String>,
-    /// Position in the order of releases; 0: never used.
+    /// Position in the order of releases; 0 where only the persist file knows it.
     released: u64,
 }
 
-/// The pool.
+impl Entry {
+    fn place(&self, handle: u32) -> Place {
+        Place { named: self.common_name.is_some(), released: self.released, handle }
+    }
+}
+
+/// Where a free entry stands in the order in which they are given away: those without a name first, then those that
+/// have been free the longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    named: bool,
+    released: u64,
+    handle: u32,
+}
+
+/// The pool. Whatever its size, an entry is found at once: servers have thousands.
 #[derive(Debug)]
 pub(crate) struct AddressPool {
     start_v4: Option<Ipv4Addr>,
     start_v6: Option<Ipv6Addr>,
-    entries: Vec<Entry>,
+    size: u32,
+    /// Handles that are not here nobody ever had.
+    entries: BTreeMap<u32, Entry>,
+    /// All handles before it are in `entries`.
+    fresh: u32,
+    /// Those of `entries` that are free.
+    free: BTreeSet<Place>,
+    /// Those of `entries` that have a name.
+    named: HashMap<String, BTreeSet<u32>>,
     releases: u64,
     /// `duplicate-cn`: names mean nothing.
     anonymous: bool,
@@ -108,44 +133,76 @@ impl AddressPool {
         if size < 2 || size > u64::from(MAX_ENTRIES) {
             return Err(PoolError::Size(size));
         }
-        let entries = vec![Entry::default(); size as usize];
-        let start_v4 = v4.map(|pool| pool.start);
-        Ok(Some(Self { start_v4, start_v6, entries, releases: 0, anonymous, fixed }))
+        Ok(Some(Self {
+            start_v4: v4.map(|pool| pool.start),
+            start_v6,
+            size: size as u32,
+            entries: BTreeMap::new(),
+            fresh: 0,
+            free: BTreeSet::new(),
+            named: HashMap::new(),
+            releases: 0,
+            anonymous,
+            fixed,
+        }))
     }
 
     /// Takes an entry for this common name, which may be empty; `None` if all are taken.
     pub(crate) fn acquire(&mut self, common_name: &str) -> Option<Lease> {
         let handle = self.find(common_name)?;
-        let entry = self.entries.get_mut(handle as usize)?;
+        let entry = self.entries.entry(handle).or_default();
+        self.free.remove(&entry.place(handle));
         entry.taken = true;
         if common_name.is_empty() {
-            entry.common_name = None;
+            self.rename(handle, None);
         } else if !self.anonymous {
-            entry.common_name = Some(common_name.to_owned());
+            self.rename(handle, Some(common_name));
         }
         Some(Lease { handle, addresses: self.addresses(handle) })
     }
 
-    fn find(&self, common_name: &str) -> Option<u32> {
-        let free = || self.entries.iter().enumerate().filter(|(_, entry)| !entry.taken);
-        let own = (!self.anonymous)
-            .then(|| free().find(|(_, entry)| entry.common_name.as_deref() == Some(common_name)))
-            .flatten();
-        let found = own.or_else(|| {
-            free()
-                .filter(|(_, entry)| !(self.fixed && entry.common_name.is_some()))
-                .min_by_key(|(_, entry)| (entry.common_name.is_some(), entry.released))
-        });
-        found.map(|(handle, _)| handle as u32)
+    fn find(&mut self, common_name: &str) -> Option<u32> {
+        let is_free = |handle: &&u32| self.entries.get(handle).is_some_and(|entry| !entry.taken);
+        if let Some(own) = self.named.get(common_name).and_then(|handles| handles.iter().find(is_free)) {
+            return Some(*own);
+        }
+        while self.entries.contains_key(&self.fresh) {
+            self.fresh += 1;
+        }
+        if self.fresh < self.size {
+            return Some(self.fresh);
+        }
+        self.free.first().filter(|place| !(self.fixed && place.named)).map(|place| place.handle)
     }
 
     /// Gives an entry back. Its name stays with it.
     pub(crate) fn release(&mut self, lease: Lease) {
         self.releases += 1;
-        if let Some(entry) = self.entries.get_mut(lease.handle as usize) {
+        if let Some(entry) = self.entries.get_mut(&lease.handle) {
             entry.taken = false;
             entry.released = self.releases;
+            self.free.insert(entry.place(lease.handle));
         }
+    }
+
+    /// Notes whose a taken entry is.
+    fn rename(&mut self, handle: u32, common_name: Option<&str>) {
+        let Some(entry) = self.entries.get_mut(&handle) else { return };
+        if entry.common_name.as_deref() == common_name {
+            return;
+        }
+        if let Some(before) = &entry.common_name
+            && let Some(handles) = self.named.get_mut(before)
+        {
+            handles.remove(&handle);
+            if handles.is_empty() {
+                self.named.remove(before);
+            }
+        }
+        if let Some(name) = common_name {
+            self.named.entry(name.to_owned()).or_default().insert(handle);
+        }
+        entry.common_name = common_name.map(str::to_owned);
     }
 
     fn addresses(&self, handle: u32) -> Addresses {
@@ -173,12 +230,13 @@ impl AddressPool {
                 problems.push(format!("line {}: no address of the pool: {line}", index + 1));
                 continue;
             };
-            match self.entries.get_mut(handle as usize) {
-                Some(entry) if entry.common_name.is_none() => {
-                    entry.common_name = Some(common_name.to_owned())
-                }
-                _ => problems.push(format!("line {}: the address is another client's already", index + 1)),
+            if self.entries.contains_key(&handle) {
+                problems.push(format!("line {}: the address is another client's already", index + 1));
+                continue;
             }
+            self.entries.insert(handle, Entry::default());
+            self.rename(handle, Some(common_name));
+            self.free.insert(Place { named: true, released: 0, handle });
         }
         problems
     }
@@ -202,15 +260,15 @@ impl AddressPool {
             let offset = u128::from(address.parse::<Ipv6Addr>().ok()?).checked_sub(self.start_v6?.into())?;
             u32::try_from(offset).ok()?
         };
-        ((handle as usize) < self.entries.len()).then_some(handle)
+        (handle < self.size).then_some(handle)
     }
 
     /// The persist file: a line for each entry that somebody has or had.
     pub(crate) fn save(&self) -> String {
         let mut text = String::new();
-        for (handle, entry) in self.entries.iter().enumerate() {
+        for (&handle, entry) in &self.entries {
             let Some(common_name) = &entry.common_name else { continue };
-            let Addresses { v4, v6 } = self.addresses(handle as u32);
+            let Addresses { v4, v6 } = self.addresses(handle);
             let show = |address: Option<String>| address.unwrap_or_default();
             let (v4, v6) = (show(v4.map(|a| a.to_string())), show(v6.map(|a| a.to_string())));
             text.push_str(&format!("{common_name},{v4},{v6}\n"));
@@ -315,9 +373,57 @@ mod tests {
         assert!(take(&mut pool, "a").is_some());
     }
 
+    /// Against the rule told the plain way: look at every entry.
+    #[test]
+    fn any_order_of_coming_and_going() {
+        const SIZE: u32 = 7;
+        for (seed, anonymous, fixed) in [(1, false, false), (2, true, false), (3, false, true)] {
+            let range = v4("10.8.0.0", "10.8.0.6");
+            let mut pool = AddressPool::new(range, None, anonymous, fixed).unwrap().unwrap();
+            let mut plain = vec![(false, None::<String>, 0); SIZE as usize];
+            if !anonymous {
+                assert!(pool.load("a,10.8.0.3,\nb,10.8.0.1,\n").is_empty());
+                (plain[3].1, plain[1].1) = (Some("a".into()), Some("b".into()));
+            }
+            let (mut leases, mut random, mut releases) = (Vec::new(), seed, 0);
+            for _ in 0..2000 {
+                random = (random * 1_103_515_245 + 12_345) % (1_u64 << 31);
+                let choice = (random >> 8) as usize;
+                if choice.is_multiple_of(2) && !leases.is_empty() {
+                    let lease: Lease = leases.swap_remove(choice / 2 % leases.len());
+                    releases += 1;
+                    let entry = &mut plain[lease.handle as usize];
+                    (entry.0, entry.2) = (false, releases);
+                    pool.release(lease);
+                    continue;
+                }
+                let name = ["", "a", "b", "c", "d", "e"][choice / 2 % 6];
+                let free = || plain.iter().enumerate().filter(|(_, entry)| !entry.0);
+                let own = free().find(|(_, entry)| !anonymous && entry.1.as_deref() == Some(name));
+                let first = free()
+                    .filter(|(_, entry)| !(fixed && entry.1.is_some()))
+                    .min_by_key(|(_, entry)| (entry.1.is_some(), entry.2));
+                let expected = own.or(first).map(|(handle, _)| handle);
+                let lease = pool.acquire(name);
+                assert_eq!(lease.as_ref().map(|lease| lease.handle as usize), expected);
+                if let Some(lease) = lease {
+                    let entry = &mut plain[lease.handle as usize];
+                    entry.0 = true;
+                    if name.is_empty() {
+                        entry.1 = None;
+                    } else if !anonymous {
+                        entry.1 = Some(name.into());
+                    }
+                    leases.push(lease);
+                }
+            }
+            assert!(releases > 500);
+        }
+    }
+
     #[test]
     fn sizes() {
-        let size = |v4, v6| AddressPool::new(v4, v6, false, false).map(|pool| pool.map(|p| p.entries.len()));
+        let size = |v4, v6| AddressPool::new(v4, v6, false, false).map(|pool| pool.map(|p| p.size));
         assert_eq!(size(None, None), Ok(None));
         assert_eq!(size(v4("10.0.0.2", "10.0.255.254"), None), Ok(Some(65533)));
         assert_eq!(size(v4("10.0.0.0", "10.2.0.0"), None), Err(PoolError::Size(131073)));
