@@ -6,7 +6,7 @@
 //! ```
 //!
 //! SIDE is 0 at one end, 1 at the other. CIPHER is `aes-128-gcm`, `aes-256-gcm`, `chacha20-poly1305` or `none`.
-//! WORKERS is `auto`, `direction` or a number. The keys are no secret: never use this for anything but tests.
+//! WORKERS is `auto` or a number. The keys are no secret: never use this for anything but tests.
 
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -31,7 +31,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.allow_none_cipher = cipher == "none";
     config.workers = match more.first().map_or("auto", String::as_str) {
         "auto" => Workers::Auto,
-        "direction" => Workers::PerDirection,
         count => Workers::Many(count.parse()?),
     };
     config.mtu = more.get(1).map(|mtu| mtu.parse()).transpose()?;

@@ -71,8 +71,6 @@ pub enum Workers {
     Auto,
     /// One thread for everything.
     One,
-    /// One thread for each direction.
-    PerDirection,
     /// So many threads, each with a queue of the device and a part of the transports.
     Many(usize),
 }
@@ -102,8 +100,6 @@ pub(crate) struct State {
     pub(crate) offloads: Offloads,
     /// Several workers seal for the same peer.
     pub(crate) shares_peers: bool,
-    /// The worker of the first transport; others follow round about.
-    first_receiver: usize,
     mode: Mode,
     events: Arc<EventHub>,
     links: RwLock<Links>,
@@ -141,13 +137,12 @@ impl Engine {
     pub fn open(config: EngineConfig) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.resolve(cores);
-        let (queues, threads) = match workers {
-            Workers::Auto | Workers::One => (1, 1),
-            Workers::PerDirection => (1, 2),
-            Workers::Many(count) => (count, count),
+        let queues = match workers {
+            Workers::Auto | Workers::One => 1,
+            Workers::Many(count) => count,
         };
         let tun = device::open(&config.name, queues, config.mtu)?;
-        let seats = (0..threads).map(|_| Seat::new()).collect::<io::Result<Vec<_>>>()?;
+        let seats = tun.queues.iter().map(|_| Seat::new()).collect::<io::Result<Vec<_>>>()?;
         let events = Arc::new(EventHub::new(Arc::clone(&seats.first().ok_or_else(no_seat)?.wake)));
         let table_config = TableConfig { mode: config.mode, allow_none_cipher: config.allow_none_cipher };
         let table = PeerTable::new(table_config, Box::new(Arc::clone(&events)));
@@ -156,7 +151,6 @@ impl Engine {
             table,
             offloads: tun.offloads,
             shares_peers: tun.queues.len() > 1,
-            first_receiver: usize::from(workers == Workers::PerDirection),
             seats,
             mode: config.mode,
             events,
@@ -171,19 +165,16 @@ impl Engine {
         if config.mode == Mode::MultiPeer {
             state.mirror_routes(device.ifindex)?;
         }
-        let mut queues: Vec<Option<TunQueue>> = tun.queues.into_iter().map(Some).collect();
-        let shared = queues.first().and_then(Option::as_ref).map(TunQueue::try_clone).transpose()?;
-        queues.resize_with(threads, || None);
-        let mut spare = shared;
         let mut handles = Vec::new();
-        for (number, queue) in queues.into_iter().enumerate() {
-            let reads_tun = queue.is_some();
-            let Some(tun) = queue.or_else(|| spare.take()) else { continue };
-            let worker = Worker { number, state: Arc::clone(&state), tun, reads_tun };
+        for (number, tun) in tun.queues.into_iter().enumerate() {
+            let worker = Worker { number, state: Arc::clone(&state), tun };
             let thread = std::thread::Builder::new().name(format!("{}-{number}", device.name));
             handles.push(thread.spawn(move || worker.run())?);
         }
-        tracing::info!(device = %device.name, ?workers, offloads = ?state.offloads, "engine started");
+        if handles.len() < queues {
+            tracing::info!(device = %device.name, "made beforehand with one queue, so one worker moves its packets");
+        }
+        tracing::info!(device = %device.name, workers = handles.len(), offloads = ?state.offloads, "engine started");
         Ok(Self { state, device, capabilities: capabilities(), threads: handles })
     }
 
@@ -362,8 +353,7 @@ impl State {
             return Err(Error::new(ErrorKind::Gone, "the engine is closed"));
         }
         let id = TransportId(self.next_transport.fetch_add(1, Ordering::Relaxed));
-        let receivers = self.seats.len() - self.first_receiver;
-        let worker = self.first_receiver + id.0 as usize % receivers.max(1);
+        let worker = id.0 as usize % self.seats.len().max(1);
         let seat = self.seats.get(worker).ok_or_else(no_seat)?;
         let control = Arc::new(ControlQueue::new()?);
         let mut siblings = Vec::new();
@@ -403,15 +393,15 @@ impl State {
         worker: usize,
         control: &Arc<ControlQueue>,
     ) -> Vec<Arc<Link>> {
-        let receivers = self.seats.len() - self.first_receiver;
-        if self.mode == Mode::P2p || receivers < 2 {
+        let workers = self.seats.len();
+        if self.mode == Mode::P2p || workers < 2 {
             return Vec::new();
         }
-        let sockets = socket.steer(receivers - 1).unwrap_or_else(|error| {
+        let sockets = socket.steer(workers - 1).unwrap_or_else(|error| {
             tracing::debug!(%error, id = id.0, "one worker receives for all peers of this transport");
             Vec::new()
         });
-        let others = (1..).map(|n| self.first_receiver + (worker - self.first_receiver + n) % receivers);
+        let others = (1..).map(|n| (worker + n) % workers);
         let link = |(socket, worker)| {
             let (control, kind) = (Arc::clone(control), LinkKind::Udp(UdpLink::new(socket)));
             Arc::new(Link { id, worker, control, kind, siblings: Vec::new() })

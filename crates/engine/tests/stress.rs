@@ -383,7 +383,7 @@ fn every_lost_packet_is_counted_somewhere() -> anyhow::Result<()> {
 /// Many flows at once through several workers: within each, no packet overtakes another.
 #[test]
 fn flows_keep_their_order() -> anyhow::Result<()> {
-    for workers in [Workers::PerDirection, Workers::Many(4)] {
+    for workers in [Workers::One, Workers::Many(4)] {
         let pair = Pair::new("order")?;
         let ends = tunnel(&pair, workers, LONG_QUEUE, 0)?;
         let flows = Flows::new((&pair.left, "10.8.0.1"), (&pair.right, "10.8.0.2"), 48)?;

@@ -141,7 +141,7 @@ fn p2p(bed: &Bed, from: &str, to: &str, workers: Workers) -> anyhow::Result<[(En
 #[test]
 fn packets_pass_over_udp() -> anyhow::Result<()> {
     for (from, to) in [("192.0.2.1:1194", "192.0.2.2:1194"), ("[2001:db8::1]:1194", "[2001:db8::2]:1194")] {
-        for workers in [Workers::One, Workers::PerDirection, Workers::Many(2)] {
+        for workers in [Workers::One, Workers::Many(2)] {
             let bed = Bed::new()?;
             let [(a, _a), (b, _b)] = p2p(&bed, from, to, workers)?;
             let dropped =
@@ -215,7 +215,7 @@ fn iperf(bed: &Bed, options: &str) -> anyhow::Result<f64> {
 
 #[test]
 fn packets_pass_over_tcp() -> anyhow::Result<()> {
-    for workers in [Workers::One, Workers::PerDirection, Workers::Many(2)] {
+    for workers in [Workers::One, Workers::Many(2)] {
         let bed = Bed::new()?;
         let [(_a, a_port), (b, b_port)] = p2p_tcp(&bed, workers)?;
         ping(&bed.a, 100, 56, "10.8.0.2")?;
@@ -379,6 +379,27 @@ fn the_carrier_follows_the_peer() -> anyhow::Result<()> {
     drop(engine);
     assert_eq!(next(&mut *events)?, Event::DataPlaneGone);
     assert!(bed.a.ip("link show tun0").is_err());
+    Ok(())
+}
+
+/// A device that was made beforehand with one queue: there are as many workers as queues, and each transport has one.
+#[test]
+fn a_device_of_one_queue_serves_every_transport() -> anyhow::Result<()> {
+    let bed = Bed::new()?;
+    bed.a.ip("tuntap add dev tun0 mode tun")?;
+    let a = Bed::engine(&bed.a, Mode::P2p, Workers::Many(4))?;
+    let b = Bed::engine(&bed.b, Mode::P2p, Workers::One)?;
+    both_up(&bed)?;
+    let at_b = open(&b, udp(&bed.b, "192.0.2.2:1194")?)?;
+    for port in 1001..1005 {
+        let address = format!("192.0.2.1:{port}");
+        let at_a = open(&a, udp(&bed.a, &address)?)?;
+        peer(&a, 1, &at_a, "192.0.2.2:1194", "", false)?;
+        peer(&b, 1, &at_b, &address, "", true)?;
+        ping(&bed.a, 10, 56, "10.8.0.2").with_context(|| address)?;
+        a.peer_del(id(1))?;
+        b.peer_del(id(1))?;
+    }
     Ok(())
 }
 
@@ -652,7 +673,7 @@ impl EventSink for NoEvents {
 fn flows_keep_their_order() -> anyhow::Result<()> {
     const FLOWS: usize = 64;
     const PACKETS: u32 = 400;
-    for workers in [Workers::One, Workers::PerDirection, Workers::Many(3)] {
+    for workers in [Workers::One, Workers::Many(3)] {
         let bed = Bed::new()?;
         let [(a, _at), (b, _bt)] = p2p(&bed, "192.0.2.1:1194", "192.0.2.2:1194", workers)?;
         let sink = bed.b.enter(|| UdpSocket::bind("10.8.0.2:9"))??;

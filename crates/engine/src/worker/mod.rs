@@ -36,8 +36,6 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     pub(crate) state: Arc<State>,
     pub(crate) tun: TunQueue,
-    /// It sends what comes out of the device.
-    pub(crate) reads_tun: bool,
 }
 
 impl Worker {
@@ -65,7 +63,7 @@ impl Worker {
                 own.keep(&busy);
             }
             // Back-pressure: while a point-to-point TCP transport is full the device is not read.
-            let reads_tun = self.reads_tun && !device_gone && !self.state.is_paused();
+            let reads_tun = !device_gone && !self.state.is_paused();
             let device = if reads_tun { self.tun.as_fd() } else { seat.poller.as_fd() };
             let mut fds = [seat.poller.as_fd(); MAX_ANY];
             fds[1] = device;
