@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ovpn_dco::DelReason;
-use ovpn_sys::tun::TunQueue;
+use ovpn_sys::tun::{TunQueue, VnetHdr};
 use ovpn_sys::udp::{RecvBatch, UdpSocket};
 use ovpn_wire::data_packet::{self, Class};
 
+use super::moderation::Moderation;
 use super::outbound::Turn;
 use crate::decrypt::{Kind, Rx};
 use crate::drop_reason::{DropCounters, DropReason};
@@ -49,6 +50,7 @@ pub(crate) struct Inbound {
     limit: usize,
     /// See [`last_batch`](Self::last_batch).
     last_batch: (Option<Source>, usize),
+    pub(crate) moderation: Moderation,
     stream: Box<[u8]>,
     delivery: Delivery,
 }
@@ -58,6 +60,8 @@ struct Delivery {
     arena: Box<[u8]>,
     used: usize,
     coalescer: Coalescer,
+    /// Payload of TCP super-packets handed to the device in this batch, bytes.
+    merged: usize,
 }
 
 struct Current<'a> {
@@ -72,8 +76,9 @@ impl Inbound {
             batch: RecvBatch::new(MESSAGES),
             limit: MESSAGES,
             last_batch: (None, 0),
+            moderation: Moderation::default(),
             stream: Box::default(),
-            delivery: Delivery { arena: vec![0; ARENA].into(), used: 0, coalescer },
+            delivery: Delivery { arena: vec![0; ARENA].into(), used: 0, coalescer, merged: 0 },
         }
     }
 
@@ -114,6 +119,7 @@ impl Inbound {
         let (full, bound) = (count >= self.limit, socket.bound());
         let mut current = None;
         let mut bytes = 0;
+        self.delivery.merged = 0;
         let mut first = None;
         for index in 0..count {
             let message = self.batch.message(index);
@@ -168,6 +174,7 @@ impl Inbound {
         } else {
             self.limit = MESSAGES;
         }
+        self.moderation.received(self.delivery.merged, !full, now);
         if full { Turn::More } else { Turn::Drained }
     }
 
@@ -291,13 +298,16 @@ impl Delivery {
     fn flush(&mut self, tun: &TunQueue, drops: &DropCounters) {
         let mut refused = [false; 2];
         self.coalescer.drain(&mut self.arena, |hdr, count, pieces| {
+            if hdr.gso_type == VnetHdr::GSO_TCPV4 || hdr.gso_type == VnetHdr::GSO_TCPV6 {
+                self.merged += count * usize::from(hdr.gso_size);
+            }
             loop {
                 let Err(error) = tun.write(pieces) else { return Ok(()) };
                 if error.kind() == io::ErrorKind::Interrupted {
                     continue;
                 }
                 if count > 1 && error.raw_os_error() == Some(EINVAL) {
-                    let udp = hdr.gso_type == ovpn_sys::tun::VnetHdr::GSO_UDP_L4;
+                    let udp = hdr.gso_type == VnetHdr::GSO_UDP_L4;
                     refused[usize::from(udp)] = true;
                     return Err(Refused);
                 }

@@ -1,6 +1,7 @@
 //! The threads that move packets: each waits for its queue of the device and its transports, and takes turns.
 
 pub(crate) mod inbound;
+mod moderation;
 pub(crate) mod outbound;
 mod own_socket;
 
@@ -17,6 +18,7 @@ use crate::engine::{Seat, State};
 use crate::time::Timestamp;
 use crate::transport::Link;
 use inbound::Inbound;
+use moderation::PAUSE;
 use outbound::{Outbound, Turn};
 use own_socket::OwnSocket;
 
@@ -86,8 +88,10 @@ impl Worker {
             if bits & 1 != 0 {
                 self.others(seat, &mut ready, &mut inbound, &mut own, now);
             }
+            let mut sent = Turn::Drained;
             if bits & 2 != 0 && reads_tun {
-                device_gone = outbound.turn(&self.state, &self.tun, now) == Turn::Gone;
+                sent = outbound.turn(&self.state, &self.tun, now);
+                device_gone = sent == Turn::Gone;
             }
             for (n, link) in busy.iter().enumerate() {
                 if bits >> (2 + n) & 1 != 0 {
@@ -113,6 +117,9 @@ impl Worker {
             }
             if self.number == 0 {
                 self.housekeeping(&mut outbound, now);
+            }
+            if inbound.moderation.take() && sent != Turn::More {
+                std::thread::sleep(PAUSE);
             }
         }
     }
