@@ -242,7 +242,8 @@ mod tests {
                 assert_eq!(seen.len(), flows.len());
                 assert!(seen.values().all(|queues| queues.len() == 1), "{seen:?}");
                 let used: HashSet<usize> = seen.values().flatten().copied().collect();
-                assert_eq!(used.len(), QUEUES, "the flows are spread");
+                // Ports are drawn by lot: that every queue has some is likely, not certain.
+                assert!(used.len() > 1, "the flows are spread: {used:?}");
             }
         })
         .unwrap();
