@@ -36,9 +36,12 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
         println!("(peers that Debian does not have are fetched by {})", shown(&folder.join("get-peers")));
     }
     // Tunnels of our own making, beside the benchmark's.
-    run(cargo().args(["build", "--release", "--package", "ovpn-engine", "--example", "static_tunnel"]))?;
+    run(cargo().args(["build", "--release", "--package", "ovpn-engine", "--examples"]))?;
+    let examples = root().join("target/release/examples");
     let mut command = Command::new(script);
-    command.env("OURS", ours).env("STATIC_TUNNEL", root().join("target/release/examples/static_tunnel"));
+    command.env("OURS", ours);
+    command.env("STATIC_TUNNEL", examples.join("static_tunnel"));
+    command.env("BARE_TUNNEL", examples.join("bare_tunnel"));
     command.arg("--adapter").arg(root().join("bench/adapters.ini"));
     if args.is_empty() {
         command.args(DEFAULT);
