@@ -7,13 +7,13 @@
 //! ```
 //!
 //! No encryption, no headers or checksums for each packet: a super-packet travels as it is, and where a datagram is lost
-//! it is lost as a whole. One thread, batches and pauses as the engine has them. For measuring only.
+//! it is lost as a whole. One thread, batches and waiting as the engine has them. For measuring only.
 
 use std::error::Error;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket as Std};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ovpn_sys::poll::wait_any;
 use ovpn_sys::tun::{MAX_FRAME, Tun, TunQueue};
@@ -36,6 +36,10 @@ const STREAM: usize = 16 << 10;
 const BUFFER: usize = 1 << 20;
 /// The least there is; the system makes it 50 µs longer.
 const PAUSE: Duration = Duration::from_micros(1);
+/// How long it looks again before it sleeps, in the midst of a stream.
+const PATIENCE: Duration = Duration::from_micros(200);
+/// Batches that are further apart are no stream.
+const APART: Duration = Duration::from_millis(1);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -58,15 +62,32 @@ fn main() -> Result<(), Box<dyn Error>> {
         frame: Vec::with_capacity(MAX_FRAME),
         len: 0,
     };
+    let fds = [socket.as_fd(), queue.as_fd()];
+    let mut streamed: Option<Instant> = None;
     loop {
-        let ready = wait_any(&[socket.as_fd(), queue.as_fd()], None)?;
-        let more = ready & 2 != 0 && sender.turn(queue, &socket)?;
+        let mut ready = 0;
+        if streamed.is_some_and(|last| last.elapsed() <= APART) {
+            let from = Instant::now();
+            while ready == 0 && from.elapsed() < PATIENCE {
+                ready = wait_any(&fds, Some(Duration::ZERO))?;
+                if ready == 0 {
+                    std::thread::yield_now();
+                }
+            }
+        }
+        if ready == 0 {
+            ready = wait_any(&fds, None)?;
+        }
+        let (more, sent) = if ready & 2 != 0 { sender.turn(queue, &socket)? } else { (false, false) };
         let mut pause = false;
         if ready & 1 != 0 {
             let mut full = true;
             while full {
                 (full, pause) = receiver.turn(queue, &socket)?;
             }
+        }
+        if sent || pause {
+            streamed = Some(Instant::now());
         }
         if pause && !more {
             std::thread::sleep(PAUSE);
@@ -80,8 +101,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends what waits in the device; whether there may be more.
-    fn turn(&mut self, tun: &TunQueue, socket: &UdpSocket) -> io::Result<bool> {
+    /// Sends what waits in the device; whether there may be more, and whether it was much.
+    fn turn(&mut self, tun: &TunQueue, socket: &UdpSocket) -> io::Result<(bool, bool)> {
         let mut lengths = [0; FRAMES];
         let mut count = 0;
         for (frame, len) in self.frames.iter_mut().zip(&mut lengths) {
@@ -102,7 +123,7 @@ impl Sender {
         let messages: [_; FRAMES] = std::array::from_fn(message);
         // What the system does not take is lost, as on any network.
         let _ = socket.send(&messages[..count]);
-        Ok(count == FRAMES)
+        Ok((count == FRAMES, lengths.iter().sum::<usize>() >= STREAM))
     }
 }
 

@@ -54,6 +54,11 @@ impl VnetHdr {
     /// The TCP super-packet carries CWR, which belongs on its first segment only.
     pub const GSO_ECN: u8 = 0x80;
 
+    /// Whether it is a TCP super-packet.
+    pub fn is_tcp(&self) -> bool {
+        matches!(self.gso_type & !Self::GSO_ECN, Self::GSO_TCPV4 | Self::GSO_TCPV6)
+    }
+
     /// Reads the header; `None` where `frame` is shorter.
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1] = *frame.first_chunk::<VNET_HDR_LEN>()?;

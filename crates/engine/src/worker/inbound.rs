@@ -298,7 +298,7 @@ impl Delivery {
     fn flush(&mut self, tun: &TunQueue, drops: &DropCounters) {
         let mut refused = [false; 2];
         self.coalescer.drain(&mut self.arena, |hdr, count, pieces| {
-            if hdr.gso_type == VnetHdr::GSO_TCPV4 || hdr.gso_type == VnetHdr::GSO_TCPV6 {
+            if hdr.is_tcp() {
                 self.merged += count * usize::from(hdr.gso_size);
             }
             loop {

@@ -5,10 +5,11 @@ mod moderation;
 pub(crate) mod outbound;
 mod own_socket;
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ovpn_dco::TransportId;
 use ovpn_sys::poll::{MAX_ANY, MAX_READY, Ready, wait_any};
@@ -18,7 +19,7 @@ use crate::engine::{Seat, State};
 use crate::time::Timestamp;
 use crate::transport::Link;
 use inbound::Inbound;
-use moderation::PAUSE;
+use moderation::{PATIENCE, PAUSE};
 use outbound::{Outbound, Turn};
 use own_socket::OwnSocket;
 
@@ -77,7 +78,8 @@ impl Worker {
                 fds[used] = socket.as_fd();
                 used += 1;
             }
-            let bits = match wait_any(fds.get(..used).unwrap_or_default(), self.next_timeout()) {
+            let fds = fds.get(..used).unwrap_or_default();
+            let bits = match self.wait(fds, inbound.moderation.is_streaming(self.state.now())) {
                 Ok(bits) => bits,
                 Err(error) => {
                     tracing::warn!(%error, "a data worker cannot wait and stops");
@@ -92,6 +94,7 @@ impl Worker {
             if bits & 2 != 0 && reads_tun {
                 sent = outbound.turn(&self.state, &self.tun, now);
                 device_gone = sent == Turn::Gone;
+                inbound.moderation.sent(outbound.streamed(), now);
             }
             for (n, link) in busy.iter().enumerate() {
                 if bits >> (2 + n) & 1 != 0 {
@@ -164,6 +167,24 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// Waits for one of `fds`; in the midst of a stream it looks again for a while, before it sleeps.
+    fn wait(&self, fds: &[BorrowedFd<'_>], is_streaming: bool) -> io::Result<u32> {
+        if is_streaming {
+            let until = Instant::now() + PATIENCE;
+            loop {
+                let bits = wait_any(fds, Some(Duration::ZERO))?;
+                if bits != 0 {
+                    return Ok(bits);
+                }
+                if Instant::now() >= until {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
+        wait_any(fds, self.next_timeout())
     }
 
     fn next_timeout(&self) -> Option<Duration> {

@@ -41,6 +41,8 @@ const MESSAGES: usize = 32;
 pub(crate) struct Outbound {
     frame: Box<[u8]>,
     buffer: SendBuffer,
+    /// TCP super-packets read in the last turn, bytes.
+    streamed: usize,
 }
 
 /// What a turn ended with.
@@ -63,7 +65,7 @@ struct Current<'a> {
 
 impl Outbound {
     pub(crate) fn new() -> Self {
-        Self { frame: vec![0; MAX_FRAME].into(), buffer: SendBuffer::new() }
+        Self { frame: vec![0; MAX_FRAME].into(), buffer: SendBuffer::new(), streamed: 0 }
     }
 
     /// Takes what waits in the device and sends it.
@@ -72,6 +74,7 @@ impl Outbound {
         let drops = state.table.drops();
         let mut current: Option<Current<'_>> = None;
         let mut turn = Turn::More;
+        self.streamed = 0;
         for _ in 0..FRAMES {
             let len = match tun.read(&mut self.frame) {
                 Ok(len) => len,
@@ -87,6 +90,9 @@ impl Outbound {
             };
             let Some(frame) = self.frame.get_mut(..len) else { continue };
             let Some(hdr) = VnetHdr::parse(frame) else { continue };
+            if hdr.is_tcp() {
+                self.streamed += len;
+            }
             let packet = &mut frame[VNET_HDR_LEN..];
             let Ok(peer) = tables.receiver(packet) else { continue };
             if current.as_ref().is_none_or(|current| !Arc::ptr_eq(current.peer, peer)) {
@@ -116,6 +122,11 @@ impl Outbound {
         }
         self.buffer.flush(now, drops);
         turn
+    }
+
+    /// Bytes of TCP super-packets that the last turn read.
+    pub(crate) fn streamed(&self) -> usize {
+        self.streamed
     }
 
     /// Sends a keepalive to each of `peers`.
