@@ -320,6 +320,14 @@ mod tests {
     }
 
     #[test]
+    fn tcp_super_packets_are_told_apart() {
+        let kind = |gso_type| VnetHdr { gso_type, ..VnetHdr::default() }.is_tcp();
+        assert!(kind(VnetHdr::GSO_TCPV4) && kind(VnetHdr::GSO_TCPV6));
+        assert!(kind(VnetHdr::GSO_TCPV4 | VnetHdr::GSO_ECN));
+        assert!(!kind(VnetHdr::GSO_NONE) && !kind(VnetHdr::GSO_UDP_L4));
+    }
+
+    #[test]
     fn a_device_opens_reads_and_is_exclusive() {
         let name = format!("t{}x0", std::process::id());
         let tun = Tun::open(&name, 2).unwrap();

@@ -60,6 +60,7 @@ impl Worker {
         let Some(seat) = self.state.seats.get(self.number) else { return };
         let (mut busy, mut generation) = (Vec::new(), u64::MAX);
         let (mut own, mut device_gone) = (OwnSocket::default(), false);
+        let mut now = self.state.now();
         while !self.state.is_closed() {
             if generation != seat.generation() {
                 (busy, generation) = seat.busy();
@@ -79,14 +80,14 @@ impl Worker {
                 used += 1;
             }
             let fds = fds.get(..used).unwrap_or_default();
-            let bits = match self.wait(fds, inbound.moderation.is_streaming(self.state.now())) {
+            let bits = match self.wait(fds, inbound.moderation.is_streaming(now)) {
                 Ok(bits) => bits,
                 Err(error) => {
                     tracing::warn!(%error, "a data worker cannot wait and stops");
                     return;
                 }
             };
-            let now = self.state.now();
+            now = self.state.now();
             if bits & 1 != 0 {
                 self.others(seat, &mut ready, &mut inbound, &mut own, now);
             }

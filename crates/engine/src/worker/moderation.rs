@@ -59,7 +59,7 @@ impl Moderation {
         }
     }
 
-    /// Whether a large batch was received or sent just now.
+    /// Whether a large batch was received or sent just before `now`, when the last batch came.
     pub(crate) fn is_streaming(&self, now: Timestamp) -> bool {
         [self.last_large, self.last_sent].into_iter().flatten().any(|last| now.since(last) <= APART)
     }
