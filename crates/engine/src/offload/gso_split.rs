@@ -95,35 +95,44 @@ fn segments(
     let mut template = [0; MAX_HEADERS];
     let template = &mut template[..headers];
     template.copy_from_slice(&packet[..headers]);
-    // What every segment's checksums have in common is summed once.
-    let pseudo = pseudo_header(template, protocol, 0);
     let checksum_at = ip_len + if protocol == TCP { 16 } else { 6 };
-    template[checksum_at..checksum_at + 2].fill(0);
-    if !v6 {
-        template[10..12].fill(0);
-    }
     let first_id = u16::from_be_bytes([template[4], template[5]]);
     let (first_seq, flags) =
         if protocol == TCP { (read_u32(template, ip_len + 4), template[ip_len + 13]) } else { (0, 0) };
+    // What every segment's checksums have in common is summed once: the headers without what differs.
+    template[checksum_at..checksum_at + 2].fill(0);
+    if !v6 {
+        template[2..6].fill(0);
+        template[10..12].fill(0);
+    }
+    if protocol == TCP {
+        template[ip_len + 4..ip_len + 8].fill(0);
+        template[ip_len + 13] = 0;
+    } else {
+        template[ip_len + 4..ip_len + 6].fill(0);
+    }
+    let ip_sum = Sum::default().bytes(&template[..ip_len]);
+    let transport_sum = pseudo_header(template, protocol, 0).bytes(&template[ip_len..]);
     let total = packet.len() - headers;
     let (mut at, mut count) = (0, 0usize);
     loop {
         let payload = size.min(total - at);
         let last = at + payload == total;
-        let segment = &mut packet[at..at + headers + payload];
         let len = headers + payload;
+        let segment = &mut packet[at..at + len];
+        let transport_len = (len - ip_len) as u16;
         segment[..headers].copy_from_slice(template);
         if v6 {
             segment[4..6].copy_from_slice(&((len - 40) as u16).to_be_bytes());
         } else {
+            let id = first_id.wrapping_add(count as u16);
             segment[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-            segment[4..6].copy_from_slice(&first_id.wrapping_add(count as u16).to_be_bytes());
-            let checksum = Sum::default().bytes(&segment[..ip_len]).checksum();
-            segment[10..12].copy_from_slice(&checksum);
+            segment[4..6].copy_from_slice(&id.to_be_bytes());
+            segment[10..12].copy_from_slice(&ip_sum.number(len as u16).number(id).checksum());
         }
-        if protocol == TCP {
+        let sum = transport_sum.number(transport_len).bytes(&segment[headers..]);
+        let checksum = if protocol == TCP {
             let seq = first_seq.wrapping_add(at as u32);
-            segment[ip_len + 4..ip_len + 8].copy_from_slice(&seq.to_be_bytes());
             let mut own = flags;
             if !last {
                 own &= !(FIN | PSH);
@@ -131,12 +140,13 @@ fn segments(
             if count > 0 {
                 own &= !CWR;
             }
+            segment[ip_len + 4..ip_len + 8].copy_from_slice(&seq.to_be_bytes());
             segment[ip_len + 13] = own;
+            sum.number((seq >> 16) as u16).number(seq as u16).number(u16::from(own)).checksum()
         } else {
-            segment[ip_len + 4..ip_len + 6].copy_from_slice(&((8 + payload) as u16).to_be_bytes());
-        }
-        let sum = pseudo.number((len - ip_len) as u16).bytes(&segment[ip_len..]);
-        let checksum = if protocol == TCP { sum.checksum() } else { sum.udp_checksum() };
+            segment[ip_len + 4..ip_len + 6].copy_from_slice(&transport_len.to_be_bytes());
+            sum.number(transport_len).udp_checksum()
+        };
         segment[checksum_at..checksum_at + 2].copy_from_slice(&checksum);
         each(segment);
         count += 1;
