@@ -249,6 +249,7 @@ impl Coalescer {
     }
 
     /// Looks at a packet's headers; `None` for whatever is never merged and belongs to no flow we can tell.
+    #[inline]
     fn shape(&self, packet: &[u8]) -> Option<Shape> {
         let (v6, protocol, ip_len) = match packet.first()? {
             0x45 => {
