@@ -51,9 +51,12 @@ impl NonceTail {
     /// The nonce of a packet: its id as on the wire, then the tail.
     #[inline]
     pub(crate) fn nonce(&self, packet_id: [u8; 4]) -> [u8; 12] {
+        // As a cipher reads it, 8 bytes and 4: what is written in other pieces has to be put together first.
+        let tail = u64::from_le_bytes(self.0);
+        let first = u64::from(u32::from_le_bytes(packet_id)) | tail << 32;
         let mut nonce = [0; 12];
-        nonce[..4].copy_from_slice(&packet_id);
-        nonce[4..].copy_from_slice(&self.0);
+        nonce[..8].copy_from_slice(&first.to_le_bytes());
+        nonce[8..].copy_from_slice(&((tail >> 32) as u32).to_le_bytes());
         nonce
     }
 }
