@@ -78,9 +78,9 @@ impl EpochKey {
     /// The nonce of the packet with this 64-bit packet id (epoch and counter).
     #[inline]
     pub fn nonce(&self, packet_id: u64) -> [u8; NONCE_LEN] {
-        let mut nonce = self.iv;
-        for (byte, id) in nonce.iter_mut().zip(packet_id.to_be_bytes()) {
-            *byte ^= id;
+        let (mut nonce, id) = (self.iv, packet_id.to_be_bytes());
+        if let Some(first) = nonce.first_chunk_mut::<8>() {
+            *first = (u64::from_ne_bytes(*first) ^ u64::from_ne_bytes(id)).to_ne_bytes();
         }
         nonce
     }

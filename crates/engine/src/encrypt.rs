@@ -246,13 +246,12 @@ pub(crate) fn seal_with(
             }
             *last_id += 1;
             let id = last_id.to_be_bytes();
-            if let Some((op32, packet_id)) = aad.split_first_chunk_mut::<4>() {
-                if packet_id.is_empty() {
-                    *op32 = id;
-                } else {
-                    *op32 = data_packet::op32(tx_id, key_id);
-                    packet_id.copy_from_slice(&id);
-                }
+            if *v1 {
+                aad.copy_from_slice(&id);
+            } else {
+                // In one piece: a cipher that reads it so would wait for two.
+                let op32 = u32::from_be_bytes(data_packet::op32(tx_id, key_id));
+                aad.copy_from_slice(&(u64::from(op32) << 32 | u64::from(*last_id)).to_be_bytes());
             }
             encrypt(key, tail.nonce(id), aad, content, ciphertext, tag)?;
             let overhead = if *v1 { V1_OVERHEAD } else { V2_OVERHEAD };
@@ -264,8 +263,9 @@ pub(crate) fn seal_with(
             let (ciphertext, rest) = rest.split_at_mut_checked(len).ok_or(DropReason::NoRoom)?;
             let tag = rest.first_chunk_mut().ok_or(DropReason::NoRoom)?;
             let (key, packet_id) = chain.next_packet().map_err(|_| DropReason::KeyExhausted)?;
-            aad[..4].copy_from_slice(&data_packet::op32(tx_id, key_id));
-            aad[4..].copy_from_slice(&packet_id.0.to_be_bytes());
+            let op32 = u32::from_be_bytes(data_packet::op32(tx_id, key_id));
+            aad[..8].copy_from_slice(&(u64::from(op32) << 32 | packet_id.0 >> 32).to_be_bytes());
+            aad[8..].copy_from_slice(&(packet_id.0 as u32).to_be_bytes());
             encrypt(&key.aead, key.nonce(packet_id.0), aad, content, ciphertext, tag)?;
             chain.used(12 + len);
             Ok(Sealed { len: EPOCH_OVERHEAD + len, wants_renewal: chain.wants_renewal() })
