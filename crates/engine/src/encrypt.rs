@@ -246,12 +246,12 @@ pub(crate) fn seal_with(
             }
             *last_id += 1;
             let id = last_id.to_be_bytes();
-            if *v1 {
-                aad.copy_from_slice(&id);
-            } else {
+            if let Some(both) = aad.first_chunk_mut::<8>() {
                 // In one piece: a cipher that reads it so would wait for two.
                 let op32 = u32::from_be_bytes(data_packet::op32(tx_id, key_id));
-                aad.copy_from_slice(&(u64::from(op32) << 32 | u64::from(*last_id)).to_be_bytes());
+                *both = (u64::from(op32) << 32 | u64::from(*last_id)).to_be_bytes();
+            } else if let Some(packet_id) = aad.first_chunk_mut() {
+                *packet_id = id;
             }
             encrypt(key, tail.nonce(id), aad, content, ciphertext, tag)?;
             let overhead = if *v1 { V1_OVERHEAD } else { V2_OVERHEAD };
