@@ -246,10 +246,8 @@ pub(crate) fn seal_with(
             }
             *last_id += 1;
             let id = last_id.to_be_bytes();
-            if let Some(both) = aad.first_chunk_mut::<8>() {
-                // In one piece: a cipher that reads it so would wait for two.
-                let op32 = u32::from_be_bytes(data_packet::op32(tx_id, key_id));
-                *both = (u64::from(op32) << 32 | u64::from(*last_id)).to_be_bytes();
+            if let Some(header) = aad.first_chunk_mut() {
+                *header = first_eight(tx_id, key_id, *last_id);
             } else if let Some(packet_id) = aad.first_chunk_mut() {
                 *packet_id = id;
             }
@@ -263,8 +261,7 @@ pub(crate) fn seal_with(
             let (ciphertext, rest) = rest.split_at_mut_checked(len).ok_or(DropReason::NoRoom)?;
             let tag = rest.first_chunk_mut().ok_or(DropReason::NoRoom)?;
             let (key, packet_id) = chain.next_packet().map_err(|_| DropReason::KeyExhausted)?;
-            let op32 = u32::from_be_bytes(data_packet::op32(tx_id, key_id));
-            aad[..8].copy_from_slice(&(u64::from(op32) << 32 | packet_id.0 >> 32).to_be_bytes());
+            aad[..8].copy_from_slice(&first_eight(tx_id, key_id, (packet_id.0 >> 32) as u32));
             aad[8..].copy_from_slice(&(packet_id.0 as u32).to_be_bytes());
             encrypt(&key.aead, key.nonce(packet_id.0), aad, content, ciphertext, tag)?;
             chain.used(12 + len);
@@ -274,12 +271,19 @@ pub(crate) fn seal_with(
             let (header, rest) = out.split_first_chunk_mut::<8>().ok_or(DropReason::NoRoom)?;
             let plain = rest.get_mut(..len).ok_or(DropReason::NoRoom)?;
             *last_id = last_id.checked_add(1).ok_or(DropReason::KeyExhausted)?;
-            header[..4].copy_from_slice(&data_packet::op32(tx_id, key_id));
-            header[4..].copy_from_slice(&last_id.to_be_bytes());
+            *header = first_eight(tx_id, key_id, *last_id);
             content.write(plain);
             Ok(Sealed { len: NONE_OVERHEAD + len, wants_renewal: false })
         }
     }
+}
+
+/// op32 and the four bytes of packet id behind it, as one number: a cipher reads them at once, and would wait for the cache
+/// had they been written apart.
+#[inline]
+fn first_eight(tx_id: u32, key_id: u8, packet_id: u32) -> [u8; 8] {
+    let op32 = u32::from_be_bytes(data_packet::op32(tx_id, key_id));
+    (u64::from(op32) << 32 | u64::from(packet_id)).to_be_bytes()
 }
 
 type Parts<'a> = (&'a mut [u8], &'a mut [u8; 16], &'a mut [u8]);
