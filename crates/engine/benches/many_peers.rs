@@ -1,144 +1,147 @@
-//! What many senders cost the engine beside one: a server's engine alone, without processes and programs of clients.
+//! What many clients that send cost a server's engine beside one: the engine alone, without a process for each client.
 //!
 //! ```text
-//! cargo bench -p ovpn-engine --bench many_peers -- [PEERS [ROUNDS [SECONDS]]]
+//! cargo bench -p ovpn-engine --bench many_peers -- [PEERS [ROUNDS [SECONDS [packets|nic|gso]]]]
 //!
-//!   one thread seals in turn for each peer and sends ──a cable──▶ the server's engine ──▶ a device without a reader
+//!   a thread that gives ─TCP─▶ the clients' engine ──a cable──▶ the server's engine ─TCP─▶ a thread that takes
+//!                        a device, PEERS sockets, each a peer          one socket, a device
 //! ```
 //!
-//! Needs root, `ethtool` and two cores. Datagrams travel one by one, in trains of 16 of one sender. What is carried
-//! shows what the sender's core can do as well, as it also runs the kernel's receiving path up to the socket; the
-//! processor time is that of the engine's threads alone: `recvmmsg`, opening, merging, `writev`.
+//! Needs root, `ethtool` and two cores. The clients are the peers of one engine, which has a socket for each: to the server's
+//! they are so many clients, with an address, a key and a TCP stream each, but they share one thread, as one client's
+//! streams do. In each round come one client's stream, so many streams of one client, and a stream of each client. The
+//! processor time is that of the server's engine alone.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket as Std};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ovpn_dco::{
     CipherAlg, DataFormat, DataPlane, Framing, KeyConfig, KeyDirection, KeyId, KeySlot, Mode, PeerConfig,
-    PeerId, Protocol, SocketSource, TransportId, VpnAddrs,
+    PeerId, SocketSource, TransportId, VpnAddrs,
 };
-use ovpn_engine::offload::checksum::{Sum, pseudo_header};
-use ovpn_engine::peer::EventSink;
-use ovpn_engine::peer_table::{PeerTable, TableConfig};
-use ovpn_engine::time::Timestamp;
 use ovpn_engine::{Engine, EngineConfig};
-use ovpn_sys::udp::{Outgoing, Path, UdpSocket};
-use ovpn_testkit::Pair;
+use ovpn_sys::poll::{Interest, Poller};
+use ovpn_testkit::{Netns, Pair};
+use rustix::net::sockopt;
 
-/// Length of an inner packet, bytes.
-const INNER: usize = 1400;
-/// Packets of one sender in a row.
-const TRAIN: usize = 16;
 const SERVER: &str = "10.10.1.1:1194";
-
-struct NoEvents;
-
-impl EventSink for NoEvents {
-    fn event(&self, _: ovpn_dco::Event) {}
-}
+const PORT: u16 = 5001;
+/// Devices, and so threads, of the two engines.
+const SERVERS: &str = "server0";
+const CLIENTS: &str = "clients0";
+/// Slow starts are over.
+const SETTLED: Duration = Duration::from_secs(1);
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<u64>().ok());
-    let peers = numbers.next().unwrap_or(100).clamp(1, 10_000) as u32;
-    let rounds = numbers.next().unwrap_or(7);
-    let time = Duration::from_secs(numbers.next().unwrap_or(2));
-    let (mut carried, mut cost) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        let [one, many] = [1, peers].map(|peers| flood(peers, time));
-        println!(
-            "round {round}: one sender {:.0} Mbit/s, {:.0} ns a packet; {peers} senders {:.0} Mbit/s, {:.0} ns",
-            one.megabits, one.nanos, many.megabits, many.nanos
-        );
-        carried.push(many.megabits / one.megabits);
-        cost.push(many.nanos / one.nanos);
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let number = |at: usize, or: u64| words.get(at).and_then(|word| word.parse().ok()).unwrap_or(or);
+    let peers = number(0, 100).clamp(1, 10_000) as u32;
+    let time = Duration::from_secs(number(2, 2));
+    let wire = words.get(3).map_or("gso", String::as_str);
+    let (mut of_one, mut of_streams, mut cost) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..number(1, 7) {
+        let one = carry(1, 1, time, wire);
+        let streams = carry(1, peers, time, wire);
+        let many = carry(peers, 1, time, wire);
+        println!("round {round}: one client {one}, {peers} streams of it {streams}, {peers} clients {many}");
+        of_one.push(many.megabits / one.megabits);
+        of_streams.push(many.megabits / streams.megabits);
+        cost.push(many.cost / one.cost);
     }
-    println!(
-        "{peers} senders ÷ one: carried {}, processor time of the engine {}",
-        spread(carried),
-        spread(cost)
-    );
+    println!("{peers} clients ÷ one: {}", spread(of_one));
+    println!("{peers} clients ÷ one client's {peers} streams: {}", spread(of_streams));
+    println!("processor time of the server's engine for each byte, {peers} clients ÷ one: {}", spread(cost));
 }
 
 struct Carried {
-    /// Inner packets that the engine opened, Mbit/s.
+    /// What arrived, Mbit/s.
     megabits: f64,
-    /// Processor time of its threads for each.
-    nanos: f64,
+    /// Processor time of the server's engine, seconds for each gigabyte.
+    cost: f64,
 }
 
-fn flood(peers: u32, time: Duration) -> Carried {
-    let pair = Pair::new("flood").unwrap();
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0} Mbit/s ({:.2} s/GB)", self.megabits, self.cost)
+    }
+}
+
+/// Carries `streams` streams of each of `peers` clients.
+fn carry(peers: u32, streams: u32, time: Duration, wire: &str) -> Carried {
+    let pair = Pair::new("peers").unwrap();
     for ns in [&pair.left, &pair.right] {
-        ns.run("ethtool", &["-K", "veth1", "tx-udp-segmentation", "off", "gro", "off"]).unwrap();
+        shape(ns, wire);
     }
-    let engine =
-        pair.left.enter(|| Engine::open(EngineConfig::new("tun0", Mode::MultiPeer))).unwrap().unwrap();
-    pair.left.ip("addr add 10.8.0.1/16 dev tun0").unwrap();
-    pair.left.ip("link set tun0 up").unwrap();
-    let socket = pair.left.enter(|| Std::bind(SERVER)).unwrap().unwrap();
-    let transport = engine.transport_open(SocketSource::Socket(socket.into())).unwrap();
-    let table =
-        PeerTable::new(TableConfig { mode: Mode::MultiPeer, allow_none_cipher: false }, Box::new(NoEvents));
-    let mut sockets = Vec::new();
+    let server = open(&pair.left, SERVERS, 9, peers);
+    let clients = open(&pair.right, CLIENTS, 8, peers);
+    let socket = pair.left.enter(|| UdpSocket::bind(SERVER)).unwrap().unwrap();
+    let transport = server.transport_open(SocketSource::Socket(socket.into())).unwrap();
+    let mut links = Vec::new();
+    let (mut given, mut taken) = (Vec::new(), Vec::new());
+    let listener = pair.left.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))).unwrap().unwrap();
     for number in 1..=peers {
-        let socket = pair.right.enter(|| Std::bind("10.10.1.2:0")).unwrap().unwrap();
-        let here = config(number, transport.id, socket.local_addr().unwrap());
-        engine.peer_new(&here).unwrap();
-        engine.key_new(here.id, KeySlot::Primary, &key(1, 2)).unwrap();
-        let there = config(number, TransportId(0), SERVER.parse().unwrap());
-        table.peer_new(&there, Some(Protocol::Udp), Timestamp::default()).unwrap();
-        table.key_new(there.id, KeySlot::Primary, &key(2, 1)).unwrap();
-        sockets.push(UdpSocket::new(socket.into()).unwrap());
-    }
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| send(&table, &sockets, &over));
-        std::thread::sleep(Duration::from_secs(1));
-        let (packets, used, start) = (opened(&engine), processor_time(), Instant::now());
-        std::thread::sleep(time);
-        let packets = (opened(&engine) - packets) as f64;
-        let (used, took) = ((processor_time() - used).as_secs_f64(), start.elapsed().as_secs_f64());
-        over.store(true, Ordering::Relaxed);
-        assert!(packets > 0.0, "nothing arrived: {:?}", engine.drops());
-        Carried { megabits: packets * INNER as f64 * 8e-6 / took, nanos: used * 1e9 / packets }
-    })
-}
-
-fn send(table: &PeerTable, sockets: &[UdpSocket], over: &AtomicBool) {
-    let mut train = vec![0; TRAIN * (INNER + 100)];
-    let path = Path { remote: SERVER.parse().unwrap(), local: None };
-    while !over.load(Ordering::Relaxed) {
-        for (number, socket) in (1..).zip(sockets) {
-            let inner = inner(address(number));
-            let tables = table.read();
-            let mut tx = tables.tx(tables.get(PeerId::new(number).unwrap()).unwrap(), Timestamp::default());
-            let (mut used, mut len) = (0, 0);
-            for _ in 0..TRAIN {
-                len = tx.seal(&inner, &mut train[used..]).unwrap();
-                used += len;
-            }
-            socket.send(&[Outgoing { data: &train[..used], segment: len as u16, path }]).unwrap();
+        let socket = pair.right.enter(|| UdpSocket::bind("10.10.1.2:0")).unwrap().unwrap();
+        let from = socket.local_addr().unwrap();
+        add(&server, peer(number, transport.id, from, address(8, number)), key(1, 2));
+        let link = clients.transport_open(SocketSource::Socket(socket.into())).unwrap();
+        let there = address(9, number);
+        add(&clients, peer(number, link.id, SERVER.parse().unwrap(), there), key(2, 1));
+        links.push(link);
+        for _ in 0..streams {
+            given.push(connect(&pair.right, there));
+            taken.push(accept(&listener));
         }
     }
+    transfer(&given, &taken, time)
 }
 
-fn config(number: u32, transport: TransportId, remote: SocketAddr) -> PeerConfig {
+/// Cuts what goes through the cable as the tunnel benchmark's wires do.
+fn shape(ns: &Netns, wire: &str) {
+    let gro = match wire {
+        "gso" => return,
+        "nic" => "on",
+        "packets" => "off",
+        other => panic!("no such wire: {other}"),
+    };
+    ns.run("ethtool", &["-K", "veth1", "tx-udp-segmentation", "off", "tso", "off", "gso", "off", "gro", gro])
+        .unwrap();
+}
+
+/// An engine whose device has an address of `net` for each peer.
+fn open(ns: &Netns, device: &str, net: u8, peers: u32) -> Engine {
+    let engine = ns.enter(|| Engine::open(EngineConfig::new(device, Mode::MultiPeer))).unwrap().unwrap();
+    ns.ip(&format!("link set {device} up")).unwrap();
+    for number in 1..=peers {
+        let (here, there) = (address(net, number), address(17 - net, number));
+        ns.ip(&format!("addr add {here} peer {there} dev {device}")).unwrap();
+    }
+    engine
+}
+
+fn add(engine: &Engine, peer: PeerConfig, key: KeyConfig) {
+    engine.peer_new(&peer).unwrap();
+    engine.key_new(peer.id, KeySlot::Primary, &key).unwrap();
+}
+
+fn peer(number: u32, transport: TransportId, remote: SocketAddr, vpn: Ipv4Addr) -> PeerConfig {
     PeerConfig {
         id: PeerId::new(number).unwrap(),
         tx_id: None,
         transport,
         remote: Some(remote),
         local: None,
-        vpn: VpnAddrs { v4: Some(address(number)), v6: None },
+        vpn: VpnAddrs { v4: Some(vpn), v6: None },
         framing: Framing::None,
         fragment: None,
     }
 }
 
-fn address(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(0x0A08_0100 + number)
+fn address(net: u8, number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::from_be_bytes([10, net, 0, 0]) + number)
 }
 
 fn key(out: u8, into: u8) -> KeyConfig {
@@ -153,32 +156,78 @@ fn key(out: u8, into: u8) -> KeyConfig {
     }
 }
 
-/// A UDP packet to nowhere: the kernel drops it when it has looked for a route.
-fn inner(from: Ipv4Addr) -> Vec<u8> {
-    let mut inner = vec![0; INNER];
-    let udp_len = INNER as u16 - 20;
-    inner[..20].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 0, 0, 0, 0, 198, 51, 100, 1]);
-    inner[2..4].copy_from_slice(&(INNER as u16).to_be_bytes());
-    inner[12..16].copy_from_slice(&from.octets());
-    let checksum = Sum::default().bytes(&inner[..20]).checksum();
-    inner[10..12].copy_from_slice(&checksum);
-    inner[20..24].copy_from_slice(&[0x13, 0x88, 0x13, 0x89]);
-    inner[24..26].copy_from_slice(&udp_len.to_be_bytes());
-    let checksum = pseudo_header(&inner, 17, udp_len.into()).bytes(&inner[20..]).checksum();
-    inner[26..28].copy_from_slice(&checksum);
-    inner
+fn connect(ns: &Netns, to: Ipv4Addr) -> TcpStream {
+    let stream = ns.enter(|| TcpStream::connect((to, PORT))).unwrap().unwrap();
+    forget_at_the_end(&stream);
+    stream
 }
 
-fn opened(engine: &Engine) -> u64 {
-    engine.peer_dump().unwrap().iter().map(|peer| peer.stats.vpn.rx_packets).sum()
+fn accept(listener: &TcpListener) -> TcpStream {
+    let stream = listener.accept().unwrap().0;
+    forget_at_the_end(&stream);
+    stream
 }
 
-/// Time of the engine's threads, which are named after the device (proc(5)).
+/// Lets the kernel forget what is under way when the stream is closed. It would try for minutes to get it to a namespace
+/// that is gone, and be short of memory for others' streams, whose windows it then makes small.
+fn forget_at_the_end(stream: &TcpStream) {
+    sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
+}
+
+/// Gives as much as `given` take for `time`. One thread gives and one takes: a thread for each stream would be what
+/// bounds them.
+fn transfer(given: &[TcpStream], taken: &[TcpStream], time: Duration) -> Carried {
+    let (over, came) = (AtomicBool::new(false), AtomicU64::new(0));
+    let block = vec![7; 128 << 10];
+    let mut room = vec![0; 128 << 10];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            each_ready(given, Interest::Write, &over, |stream| {
+                let _ = (&*stream).write(&block);
+            });
+        });
+        scope.spawn(|| {
+            each_ready(taken, Interest::Read, &over, |stream| {
+                let len = (&*stream).read(&mut room).unwrap_or(0);
+                came.fetch_add(len as u64, Ordering::Relaxed);
+            });
+        });
+        std::thread::sleep(SETTLED);
+        let (before, used, start) = (came.load(Ordering::Relaxed), processor_time(), Instant::now());
+        std::thread::sleep(time);
+        let bytes = (came.load(Ordering::Relaxed) - before) as f64;
+        let (used, took) = ((processor_time() - used).as_secs_f64(), start.elapsed().as_secs_f64());
+        over.store(true, Ordering::Relaxed);
+        assert!(bytes > 0.0, "nothing arrived");
+        Carried { megabits: bytes * 8e-6 / took, cost: used * 1e9 / bytes }
+    })
+}
+
+/// Calls `work` for each stream that is ready, until it is over.
+fn each_ready(
+    streams: &[TcpStream],
+    interest: Interest,
+    over: &AtomicBool,
+    mut work: impl FnMut(&TcpStream),
+) {
+    let poller = Poller::new().unwrap();
+    for (place, stream) in streams.iter().enumerate() {
+        stream.set_nonblocking(true).unwrap();
+        poller.add(stream, place as u64, interest).unwrap();
+    }
+    let mut ready = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        poller.wait(&mut ready, Some(Duration::from_millis(100))).unwrap();
+        ready.iter().for_each(|ready| work(&streams[ready.token as usize]));
+    }
+}
+
+/// Time of the threads of the server's engine, which are named after the device (proc(5)).
 fn processor_time() -> Duration {
     let nanos = |task: std::fs::DirEntry| -> Option<u64> {
         let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
         let times = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        name.starts_with("tun0-").then(|| times.split(' ').next()?.parse().ok())?
+        name.starts_with(SERVERS).then(|| times.split(' ').next()?.parse().ok())?
     };
     Duration::from_nanos(std::fs::read_dir("/proc/self/task").unwrap().flatten().filter_map(nanos).sum())
 }

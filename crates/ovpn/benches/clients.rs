@@ -28,6 +28,7 @@ use crowd::Crowd;
 use ovpn_control::Wrapping;
 use ovpn_sys::poll::{Interest, Poller};
 use ovpn_testkit::{Netns, Pair, Program, Running, Site, Star, UP};
+use rustix::net::sockopt;
 
 const LIMIT: Duration = Duration::from_secs(100);
 const IDLE: usize = 1000;
@@ -129,6 +130,11 @@ fn transfer(
         for _ in 0..streams {
             given.push(leaf.enter(|| TcpStream::connect_timeout(&to, LIMIT)).unwrap().unwrap());
             taken.push(listener.accept().unwrap().0);
+            for stream in given.last().into_iter().chain(taken.last()) {
+                // Otherwise the kernel tries for minutes to get what is under way to a namespace that is gone, and is short
+                // of memory for others' streams, whose windows it then makes small.
+                sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
+            }
         }
     }
     let (over, came) = (AtomicBool::new(false), AtomicU64::new(0));

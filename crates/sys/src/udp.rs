@@ -107,15 +107,30 @@ impl UdpSocket {
         self.set_option(libc::SOL_UDP, libc::UDP_GRO, on.into())
     }
 
-    /// Raises the buffers to `receive` and `send` bytes, as far as the system lets us; larger ones stay.
+    /// Raises the buffers to `receive` and `send` bytes; larger ones stay. Beyond what the system grants to everybody
+    /// (`net.core.rmem_max`, `wmem_max`) that takes CAP_NET_ADMIN; without it they are as large as it grants.
     pub fn raise_buffers(&self, receive: usize, send: usize) {
         let socket = SockRef::from(&self.fd);
-        // The kernel reports twice what was asked for.
-        if socket.recv_buffer_size().is_ok_and(|now| now / 2 < receive) {
-            let _ = socket.set_recv_buffer_size(receive);
+        if self.receive_buffer() < receive {
+            self.set_receive_buffer(receive);
         }
-        if socket.send_buffer_size().is_ok_and(|now| now / 2 < send) {
+        // The kernel reports twice what was asked for.
+        if socket.send_buffer_size().is_ok_and(|now| now / 2 < send)
+            && sockopt::set_socket_send_buffer_size_force(&self.fd, send).is_err()
+        {
             let _ = socket.set_send_buffer_size(send);
+        }
+    }
+
+    /// The size of the receive buffer as it was asked for, bytes; 0 if the kernel does not tell.
+    fn receive_buffer(&self) -> usize {
+        // The kernel reports twice that.
+        SockRef::from(&self.fd).recv_buffer_size().unwrap_or(0) / 2
+    }
+
+    fn set_receive_buffer(&self, bytes: usize) {
+        if sockopt::set_socket_recv_buffer_size_force(&self.fd, bytes).is_err() {
+            let _ = SockRef::from(&self.fd).set_recv_buffer_size(bytes);
         }
     }
 
@@ -320,6 +335,18 @@ mod tests {
         assert_eq!(a.send(&[Outgoing { data: b"y", segment: 0, path }]).unwrap(), 1);
         let got = datagrams(&b, 1);
         assert_eq!(got[got.len() - 1], (b"y".to_vec(), from, Some(to.ip())));
+    }
+
+    #[test]
+    fn buffers_may_be_larger_than_what_everybody_is_granted() {
+        let (socket, _) = socket("127.0.0.1:0");
+        let granted = |name| std::fs::read_to_string(format!("/proc/sys/net/core/{name}_max")).unwrap();
+        let beyond = |name| granted(name).trim().parse::<usize>().unwrap() * 2;
+        socket.raise_buffers(beyond("rmem"), beyond("wmem"));
+        assert_eq!(socket.receive_buffer(), beyond("rmem"));
+        assert_eq!(SockRef::from(&socket.fd).send_buffer_size().unwrap(), 2 * beyond("wmem"));
+        socket.raise_buffers(1, 1);
+        assert_eq!(socket.receive_buffer(), beyond("rmem"), "larger ones stay");
     }
 
     #[test]

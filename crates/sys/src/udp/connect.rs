@@ -68,9 +68,9 @@ impl SpareSocket {
         socket.connect(&mapped(path.remote, v6).into())?;
         // Nobody else shares the port.
         socket.set_reuse_port(false)?;
-        // The kernel reports twice what was asked for, and it is no fault to have less.
-        let _ = known.recv_buffer_size().and_then(|bytes| socket.set_recv_buffer_size(bytes / 2));
-        UdpSocket::new(OwnedFd::from(socket))
+        let socket = UdpSocket::new(OwnedFd::from(socket))?;
+        socket.set_receive_buffer(first.receive_buffer());
+        Ok(socket)
     }
 }
 
@@ -122,8 +122,7 @@ mod tests {
             let own = connect_beside(&first, &path).unwrap();
             busy.send_to(b"busy", to).unwrap();
             other.send_to(b"other", to).unwrap();
-            let buffer = |socket: &UdpSocket| SockRef::from(&socket.fd).recv_buffer_size().unwrap();
-            assert_eq!(buffer(&own), buffer(&first));
+            assert_eq!(own.receive_buffer(), first.receive_buffer());
             assert_eq!(waiting(&own), [b"busy"], "{bind}");
             assert_eq!(waiting(&first), [&b"before"[..], b"other"], "{bind}");
             // The port is nobody else's meanwhile, and another sender can take its turn.
