@@ -33,7 +33,8 @@ const MERGED: usize = 8 << 10;
 /// A batch with fewer bytes is no stream.
 const STREAM: usize = 16 << 10;
 /// The engine's socket buffers, bytes.
-const BUFFER: usize = 1 << 20;
+const RECEIVE_BUFFER: usize = 640 << 10;
+const SEND_BUFFER: usize = 1 << 20;
 /// The least there is; the system makes it 50 µs longer.
 const PAUSE: Duration = Duration::from_micros(1);
 /// How long it looks again before it sleeps, in the midst of a stream.
@@ -53,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     socket.connect(remote)?;
     socket.set_nonblocking(true)?;
     let socket = UdpSocket::new(socket.into())?;
-    socket.raise_buffers(BUFFER, BUFFER);
+    socket.raise_buffers(RECEIVE_BUFFER, SEND_BUFFER);
     let frames = (0..FRAMES).map(|_| vec![0; HEADER + MAX_FRAME]).collect();
     let mut sender = Sender { frames, path: Path { remote, local: None } };
     let mut receiver = Receiver {

@@ -85,6 +85,16 @@ impl<'a> Rx<'a> {
         self.peer
     }
 
+    /// Bytes of inner packets opened since it was made.
+    pub(crate) const fn opened_bytes(&self) -> u64 {
+        self.batch.vpn_bytes
+    }
+
+    /// Remembers that the peer streams in this period of time; whether that is new.
+    pub(crate) fn streams_in(&mut self, period: u64) -> bool {
+        std::mem::replace(&mut self.state.streamed_in, period) != period
+    }
+
     /// Opens one data packet of this peer into `out`, which should be as long as the packet (64 KiB for peers that are
     /// not [bare](Peer::is_bare)). `from` is given for UDP, where an authentic packet from elsewhere moves the peer.
     ///

@@ -98,6 +98,8 @@ pub(crate) struct RxState {
     pub(crate) reassembly: Option<Box<Reassembly>>,
     /// A copy of the peer's endpoint, compared with every packet's source.
     pub(crate) endpoint: Endpoint,
+    /// The last period in which it streamed, see [`BusyPeers`](crate::worker::busy_peers::BusyPeers).
+    pub(crate) streamed_in: u64,
 }
 
 impl Peer {
@@ -113,7 +115,7 @@ impl Peer {
             fragment,
             shared,
             tx: Mutex::new(TxState { slots: KeySlots::default(), tx_id, packet: 0 }),
-            rx: Mutex::new(RxState { slots: KeySlots::default(), reassembly, endpoint }),
+            rx: Mutex::new(RxState { slots: KeySlots::default(), reassembly, endpoint, streamed_in: 0 }),
             endpoint: Mutex::new(endpoint),
             vpn: Mutex::new(vpn),
             tx_totals: Totals::default(),

@@ -123,12 +123,13 @@ impl UdpSocket {
     }
 
     /// The size of the receive buffer as it was asked for, bytes; 0 if the kernel does not tell.
-    fn receive_buffer(&self) -> usize {
+    pub fn receive_buffer(&self) -> usize {
         // The kernel reports twice that.
         SockRef::from(&self.fd).recv_buffer_size().unwrap_or(0) / 2
     }
 
-    fn set_receive_buffer(&self, bytes: usize) {
+    /// Lets the receive buffer have `bytes`, more or less than now, under the same conditions.
+    pub fn set_receive_buffer(&self, bytes: usize) {
         if sockopt::set_socket_recv_buffer_size_force(&self.fd, bytes).is_err() {
             let _ = SockRef::from(&self.fd).set_recv_buffer_size(bytes);
         }

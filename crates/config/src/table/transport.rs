@@ -38,7 +38,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option("socket-flags", "TCP_NODELAY...", (1, 15), Roles::ANY, Contexts::FILE, Tier::T2, "Flags of TCP sockets; TCP_NODELAY is always set").also(Contexts::PUSHED).also(Contexts::CLIENT),
     option("tcp-nodelay", "", (0, 0), Roles::SERVER, Contexts::FILE, Tier::T2, "Set TCP_NODELAY here and push it to clients"),
     option("mark", "N", (1, 1), Roles::ANY, Contexts::FILE, Tier::T3, "Firewall mark of outside packets"),
-    option("rcvbuf", "N", (1, 1), Roles::ANY, Contexts::FILE, Tier::T2, "Size of the socket's receive buffer in bytes; 0 leaves the system's; the userspace engine wants 1 MiB at least").also(Contexts::PUSHED),
+    option("rcvbuf", "N", (1, 1), Roles::ANY, Contexts::FILE, Tier::T2, "Size of the socket's receive buffer in bytes; 0 leaves the system's; the userspace engine wants 640 KiB at least").also(Contexts::PUSHED),
     option("sndbuf", "N", (1, 1), Roles::ANY, Contexts::FILE, Tier::T2, "Size of the socket's send buffer in bytes; 0 leaves the system's; the userspace engine wants 1 MiB at least").also(Contexts::PUSHED),
     option("txqueuelen", "N", (1, 1), Roles::ANY, Contexts::FILE, Tier::T3, "Length of the device's transmit queue in packets").dco(Dco::NoEffect),
     option("passtos", "", (0, 0), Roles::ANY, Contexts::FILE, Tier::T3, "Copy the inner type of service to the outside packet").dco(Dco::NoEffect),

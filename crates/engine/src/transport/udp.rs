@@ -2,7 +2,7 @@
 //! the way it was sent.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,9 +17,12 @@ use crate::time::Timestamp;
 const PATIENCE: Duration = Duration::from_millis(5);
 /// How long segmentation stays off for sizes that were refused.
 const RETRY: Duration = Duration::from_secs(10);
-/// Buffers to ask for, bytes. The receive buffer is the longest queue on the way: half of it halves the delay of what
-/// travels beside bulk transfers, and costs those 3 %.
-const RECEIVE_BUFFER: usize = 1 << 20;
+/// Buffers to ask for, bytes. The receive buffer is the longest queue on the way of whoever receives bulk transfers: the
+/// shorter, the less does what travels beside them wait. It has room for a super-packet of each peer that streams, and some
+/// more for the first of them.
+const RECEIVE_BUFFER: usize = 640 << 10;
+const RECEIVE_BUFFER_MAX: usize = 2 << 20;
+const ROOM_FOR_EACH: usize = 64 << 10;
 const SEND_BUFFER: usize = 1 << 20;
 
 const EIO: i32 = 5;
@@ -41,6 +44,9 @@ pub(crate) struct UdpLink {
     retry_at: AtomicU64,
     /// What the system had dropped before the socket came here.
     dropped_before: u32,
+    /// The least size of the receive buffer, bytes, and what it was set to last.
+    least_room: usize,
+    room: AtomicUsize,
     own: Mutex<Own>,
     /// For that sender, made before the process may have given up its rights.
     spare: Mutex<Option<SpareSocket>>,
@@ -61,7 +67,20 @@ impl UdpLink {
         let segment_limit = AtomicU32::new(u32::MAX);
         let spare = Mutex::new(socket.spare().ok());
         let (retry_at, own) = (AtomicU64::new(0), Mutex::default());
-        Self { socket, marked, segment_limit, retry_at, dropped_before, own, spare }
+        let least_room = socket.receive_buffer();
+        let room = AtomicUsize::new(least_room);
+        Self { socket, marked, segment_limit, retry_at, dropped_before, least_room, room, own, spare }
+    }
+
+    /// Lets the receive buffer have room for so many peers that stream at once; in powers of two, so that it is seldom
+    /// changed.
+    pub(crate) fn make_room(&self, peers: usize) {
+        let room = peers.saturating_mul(ROOM_FOR_EACH).min(RECEIVE_BUFFER_MAX);
+        let room = if room <= self.least_room { self.least_room } else { room.next_power_of_two() };
+        if self.room.swap(room, Ordering::Relaxed) != room {
+            self.socket.set_receive_buffer(room);
+            tracing::debug!(peers, room, "the receive buffer has another size");
+        }
     }
 
     /// Messages that the system has dropped for want of room in the receive queue, or for a wrong checksum.
@@ -77,6 +96,8 @@ impl UdpLink {
         let spare = lock(&self.spare).take();
         let spare = spare.map_or_else(|| self.socket.spare(), Ok)?;
         let socket = Arc::new(spare.connect(&self.socket, path)?);
+        // It is one sender's.
+        socket.set_receive_buffer(self.least_room);
         lock(&self.own).socket = Some(Arc::clone(&socket));
         Ok(socket)
     }
@@ -170,5 +191,30 @@ fn packets(message: &Outgoing<'_>) -> u64 {
     match usize::from(message.segment) {
         0 => 1,
         segment => message.data.len().div_ceil(segment) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket as Std;
+
+    use super::*;
+
+    #[test]
+    fn the_receive_buffer_has_room_for_all_who_stream() {
+        const KIB: usize = 1 << 10;
+        let socket = || UdpSocket::new(Std::bind("127.0.0.1:0").unwrap().into()).unwrap();
+        let link = UdpLink::new(socket());
+        for (peers, kib) in [(0, 640), (10, 640), (11, 1024), (17, 2048), (100_000, 2048), (1, 640)] {
+            link.make_room(peers);
+            assert_eq!(link.socket.receive_buffer(), kib * KIB, "{peers} peers");
+        }
+        let large = socket();
+        large.set_receive_buffer(1500 * KIB);
+        let link = UdpLink::new(large);
+        for (peers, kib) in [(1, 1500), (17, 1500), (24, 2048), (1, 1500)] {
+            link.make_room(peers);
+            assert_eq!(link.socket.receive_buffer(), kib * KIB, "{peers} peers, a size of the user's");
+        }
     }
 }

@@ -14,6 +14,7 @@ use ovpn_sys::tun::{TunQueue, VnetHdr};
 use ovpn_sys::udp::{RecvBatch, UdpSocket};
 use ovpn_wire::data_packet::{self, Class};
 
+use super::busy_peers::BusyPeers;
 use super::moderation::Moderation;
 use super::outbound::Turn;
 use crate::decrypt::{Kind, Rx};
@@ -60,6 +61,7 @@ struct Delivery {
     arena: Box<[u8]>,
     used: usize,
     coalescer: Coalescer,
+    busy: BusyPeers,
     /// Payload of TCP super-packets handed to the device in this batch, bytes.
     merged: usize,
 }
@@ -78,7 +80,13 @@ impl Inbound {
             last_batch: (None, 0),
             moderation: Moderation::default(),
             stream: Box::default(),
-            delivery: Delivery { arena: vec![0; ARENA].into(), used: 0, coalescer, merged: 0 },
+            delivery: Delivery {
+                arena: vec![0; ARENA].into(),
+                used: 0,
+                coalescer,
+                busy: BusyPeers::default(),
+                merged: 0,
+            },
         }
     }
 
@@ -165,8 +173,11 @@ impl Inbound {
                 }
             }
         }
-        drop(current);
+        self.delivery.leave(current, now);
         self.delivery.flush(tun, drops);
+        if let LinkKind::Udp(udp) = &link.kind {
+            udp.make_room(self.delivery.busy.count(now));
+        }
         if bytes > count * MERGED {
             self.limit = MERGED_MESSAGES;
             // The system works once for many datagrams: a socket of the sender's own would gain nothing.
@@ -238,7 +249,7 @@ impl Inbound {
             }
             Ok(())
         });
-        drop(current);
+        delivery.leave(current, now);
         delivery.flush(tun, drops);
         drop(tables);
         let used = match used {
@@ -281,7 +292,7 @@ impl Delivery {
             Some(current) if Arc::ptr_eq(current.peer, peer) => &mut current.rx,
             _ => {
                 // The lock of the peer before is given back first.
-                *current = None;
+                self.leave(current.take(), now);
                 &mut current.insert(Current { peer, rx: tables.rx(peer, now) }).rx
             }
         };
@@ -292,6 +303,13 @@ impl Delivery {
             self.used += opened.len();
         }
         Ok(())
+    }
+
+    /// Gives back the lock of the peer whose packets have been opened.
+    fn leave(&mut self, current: Option<Current<'_>>, now: Timestamp) {
+        if let Some(Current { mut rx, .. }) = current {
+            self.busy.received(&mut rx, now);
+        }
     }
 
     /// Writes everything to the device.

@@ -1,5 +1,6 @@
 //! The threads that move packets: each waits for its queue of the device and its transports, and takes turns.
 
+pub(crate) mod busy_peers;
 pub(crate) mod inbound;
 mod moderation;
 pub(crate) mod outbound;
