@@ -77,7 +77,8 @@ impl UdpLink {
     pub(crate) fn make_room(&self, peers: usize) {
         let room = peers.saturating_mul(ROOM_FOR_EACH).min(RECEIVE_BUFFER_MAX);
         let room = if room <= self.least_room { self.least_room } else { room.next_power_of_two() };
-        if self.room.swap(room, Ordering::Relaxed) != room {
+        if self.room.load(Ordering::Relaxed) != room {
+            self.room.store(room, Ordering::Relaxed);
             self.socket.set_receive_buffer(room);
             tracing::debug!(peers, room, "the receive buffer has another size");
         }

@@ -249,7 +249,7 @@ impl Inbound {
             }
             Ok(())
         });
-        delivery.leave(current, now);
+        drop(current);
         delivery.flush(tun, drops);
         drop(tables);
         let used = match used {
