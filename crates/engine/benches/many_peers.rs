@@ -13,28 +13,20 @@
 //! processor time is that of the server's engine alone.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::fmt;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use ovpn_dco::{
     CipherAlg, DataFormat, DataPlane, Framing, KeyConfig, KeyDirection, KeyId, KeySlot, Mode, PeerConfig,
     PeerId, SocketSource, TransportId, VpnAddrs,
 };
 use ovpn_engine::{Engine, EngineConfig};
-use ovpn_sys::poll::{Interest, Poller};
-use ovpn_testkit::{Netns, Pair};
-use rustix::net::sockopt;
+use ovpn_testkit::{Carried, Netns, Pair, Streams, spread};
 
 const SERVER: &str = "10.10.1.1:1194";
-const PORT: u16 = 5001;
 /// Devices, and so threads, of the two engines.
 const SERVERS: &str = "server0";
 const CLIENTS: &str = "clients0";
-/// Slow starts are over.
-const SETTLED: Duration = Duration::from_secs(1);
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -57,19 +49,6 @@ fn main() {
     println!("processor time of the server's engine for each byte, {peers} clients ÷ one: {}", spread(cost));
 }
 
-struct Carried {
-    /// What arrived, Mbit/s.
-    megabits: f64,
-    /// Processor time of the server's engine, seconds for each gigabyte.
-    cost: f64,
-}
-
-impl fmt::Display for Carried {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.0} Mbit/s ({:.2} s/GB)", self.megabits, self.cost)
-    }
-}
-
 /// Carries `streams` streams of each of `peers` clients.
 fn carry(peers: u32, streams: u32, time: Duration, wire: &str) -> Carried {
     let pair = Pair::new("peers").unwrap();
@@ -81,8 +60,7 @@ fn carry(peers: u32, streams: u32, time: Duration, wire: &str) -> Carried {
     let socket = pair.left.enter(|| UdpSocket::bind(SERVER)).unwrap().unwrap();
     let transport = server.transport_open(SocketSource::Socket(socket.into())).unwrap();
     let mut links = Vec::new();
-    let (mut given, mut taken) = (Vec::new(), Vec::new());
-    let listener = pair.left.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))).unwrap().unwrap();
+    let mut carried = Streams::to(&pair.left).unwrap();
     for number in 1..=peers {
         let socket = pair.right.enter(|| UdpSocket::bind("10.10.1.2:0")).unwrap().unwrap();
         let from = socket.local_addr().unwrap();
@@ -91,12 +69,9 @@ fn carry(peers: u32, streams: u32, time: Duration, wire: &str) -> Carried {
         let there = address(9, number);
         add(&clients, peer(number, link.id, SERVER.parse().unwrap(), there), key(2, 1));
         links.push(link);
-        for _ in 0..streams {
-            given.push(connect(&pair.right, there));
-            taken.push(accept(&listener));
-        }
+        carried.add(&pair.right, there, streams).unwrap();
     }
-    transfer(&given, &taken, time)
+    carried.carry(time, || Ok(processor_time())).unwrap()
 }
 
 /// Cuts what goes through the cable as the tunnel benchmark's wires do.
@@ -156,72 +131,6 @@ fn key(out: u8, into: u8) -> KeyConfig {
     }
 }
 
-fn connect(ns: &Netns, to: Ipv4Addr) -> TcpStream {
-    let stream = ns.enter(|| TcpStream::connect((to, PORT))).unwrap().unwrap();
-    forget_at_the_end(&stream);
-    stream
-}
-
-fn accept(listener: &TcpListener) -> TcpStream {
-    let stream = listener.accept().unwrap().0;
-    forget_at_the_end(&stream);
-    stream
-}
-
-/// Lets the kernel forget what is under way when the stream is closed. It would try for minutes to get it to a namespace
-/// that is gone, and be short of memory for others' streams, whose windows it then makes small.
-fn forget_at_the_end(stream: &TcpStream) {
-    sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
-}
-
-/// Gives as much as `given` take for `time`. One thread gives and one takes: a thread for each stream would be what
-/// bounds them.
-fn transfer(given: &[TcpStream], taken: &[TcpStream], time: Duration) -> Carried {
-    let (over, came) = (AtomicBool::new(false), AtomicU64::new(0));
-    let block = vec![7; 128 << 10];
-    let mut room = vec![0; 128 << 10];
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            each_ready(given, Interest::Write, &over, |stream| {
-                let _ = (&*stream).write(&block);
-            });
-        });
-        scope.spawn(|| {
-            each_ready(taken, Interest::Read, &over, |stream| {
-                let len = (&*stream).read(&mut room).unwrap_or(0);
-                came.fetch_add(len as u64, Ordering::Relaxed);
-            });
-        });
-        std::thread::sleep(SETTLED);
-        let (before, used, start) = (came.load(Ordering::Relaxed), processor_time(), Instant::now());
-        std::thread::sleep(time);
-        let bytes = (came.load(Ordering::Relaxed) - before) as f64;
-        let (used, took) = ((processor_time() - used).as_secs_f64(), start.elapsed().as_secs_f64());
-        over.store(true, Ordering::Relaxed);
-        assert!(bytes > 0.0, "nothing arrived");
-        Carried { megabits: bytes * 8e-6 / took, cost: used * 1e9 / bytes }
-    })
-}
-
-/// Calls `work` for each stream that is ready, until it is over.
-fn each_ready(
-    streams: &[TcpStream],
-    interest: Interest,
-    over: &AtomicBool,
-    mut work: impl FnMut(&TcpStream),
-) {
-    let poller = Poller::new().unwrap();
-    for (place, stream) in streams.iter().enumerate() {
-        stream.set_nonblocking(true).unwrap();
-        poller.add(stream, place as u64, interest).unwrap();
-    }
-    let mut ready = Vec::new();
-    while !over.load(Ordering::Relaxed) {
-        poller.wait(&mut ready, Some(Duration::from_millis(100))).unwrap();
-        ready.iter().for_each(|ready| work(&streams[ready.token as usize]));
-    }
-}
-
 /// Time of the threads of the server's engine, which are named after the device (proc(5)).
 fn processor_time() -> Duration {
     let nanos = |task: std::fs::DirEntry| -> Option<u64> {
@@ -230,10 +139,4 @@ fn processor_time() -> Duration {
         name.starts_with(SERVERS).then(|| times.split(' ').next()?.parse().ok())?
     };
     Duration::from_nanos(std::fs::read_dir("/proc/self/task").unwrap().flatten().filter_map(nanos).sum())
-}
-
-fn spread(mut ratios: Vec<f64>) -> String {
-    ratios.sort_by(f64::total_cmp);
-    let [least, .., most] = ratios.as_slice() else { return format!("{ratios:.2?}") };
-    format!("{:.2} ({least:.2}–{most:.2})", ratios[ratios.len() / 2])
 }

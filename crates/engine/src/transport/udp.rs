@@ -210,6 +210,10 @@ mod tests {
             link.make_room(peers);
             assert_eq!(link.socket.receive_buffer(), kib * KIB, "{peers} peers");
         }
+        link.make_room(100);
+        let local = link.socket.local_addr().unwrap();
+        let own = link.open_own(&Path { remote: local, local: Some(local.ip()) }).unwrap();
+        assert_eq!(own.receive_buffer(), 640 * KIB, "one sender's");
         let large = socket();
         large.set_receive_buffer(1500 * KIB);
         let link = UdpLink::new(large);
